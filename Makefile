@@ -1,0 +1,57 @@
+# Everything here sets up what it needs: Python 3.11+, its venv module and make are enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What is installed for a purpose is marked by a stamp, and installed again when pyproject.toml has changed.
+STAMP = $(VENV)/.installed-$(1)
+
+define install
+	@if command -v uv >/dev/null 2>&1; then \
+		test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
+		uv pip install --quiet --python $(BIN)/python --editable $(1); \
+	else \
+		test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable $(1); \
+	fi
+	@touch $@
+endef
+
+.PHONY: help demo test check bench soak clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(call STAMP,run) ## run the main example
+	@$(BIN)/python examples/control.py
+
+test: $(call STAMP,test) ## run all tests, on asyncio and on trio
+	@$(BIN)/python -m pytest -q
+
+check: $(call STAMP,check) ## ruff, mypy --strict, and the plan of the house
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_layers.py
+
+bench: $(call STAMP,bench) ## figures, side by side with the peers, in one run
+	@$(BIN)/python -m tests.benchmarks
+
+soak: $(call STAMP,test) ## the long runs
+	@$(BIN)/python -m pytest -q -m soak --override-ini addopts="-ra --strict-markers --strict-config"
+
+clean: ## remove what was installed and cached
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(call STAMP,run): pyproject.toml
+	$(call install,.)
+
+$(call STAMP,test): pyproject.toml
+	$(call install,'.[test]')
+
+$(call STAMP,check): pyproject.toml
+	$(call install,'.[check]')
+
+$(call STAMP,bench): pyproject.toml
+	$(call install,'.[bench]')

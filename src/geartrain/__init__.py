@@ -1,0 +1,79 @@
+"""geartrain runs daemons that talk through typed channels, under supervision, in real or in exact virtual time.
+
+Every public name is here, and is imported when it is first used: `import geartrain` itself loads nothing.
+"""
+
+TYPE_CHECKING = False  # as typing's, which would cost a cold start more than all the rest of this file
+
+if TYPE_CHECKING:
+    from geartrain.engine.channel import Channel as Channel
+    from geartrain.engine.channel import ChannelStats as ChannelStats
+    from geartrain.engine.channel import Mark as Mark
+    from geartrain.engine.channel import ReceiveStream as ReceiveStream
+    from geartrain.engine.channel import SendStream as SendStream
+    from geartrain.engine.channel import open_channel as open_channel
+    from geartrain.engine.context import Context as Context
+    from geartrain.engine.daemon import Daemon as Daemon
+    from geartrain.engine.daemon import daemon as daemon
+    from geartrain.engine.hosted import DaemonHealth as DaemonHealth
+    from geartrain.engine.simulate import simulate as simulate
+    from geartrain.engine.supervisor import Supervisor as Supervisor
+    from geartrain.errors import ChannelClosed as ChannelClosed
+    from geartrain.errors import ChannelInUse as ChannelInUse
+    from geartrain.errors import DaemonError as DaemonError
+    from geartrain.errors import Deadlock as Deadlock
+    from geartrain.errors import EndOfStream as EndOfStream
+    from geartrain.errors import GeartrainError as GeartrainError
+    from geartrain.errors import WouldBlock as WouldBlock
+    from geartrain.ports.clock import Clock as Clock
+    from geartrain.ports.clock import SimClock as SimClock
+    from geartrain.ports.clock import WallClock as WallClock
+    from geartrain.ports.observer import Observer as Observer
+    from geartrain.rules.grid import Cycle as Cycle
+    from geartrain.rules.lifecycle import DaemonFailurePhase as DaemonFailurePhase
+    from geartrain.rules.lifecycle import DaemonState as DaemonState
+    from geartrain.rules.lifecycle import OnError as OnError
+    from geartrain.rules.pipeline import Policy as Policy
+    from geartrain.rules.restart import RestartPolicy as RestartPolicy
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "geartrain.engine.channel": ("Channel", "ChannelStats", "Mark", "ReceiveStream", "SendStream", "open_channel"),
+    "geartrain.engine.context": ("Context",),
+    "geartrain.engine.daemon": ("Daemon", "daemon"),
+    "geartrain.engine.simulate": ("simulate",),
+    "geartrain.engine.hosted": ("DaemonHealth",),
+    "geartrain.engine.supervisor": ("Supervisor",),
+    "geartrain.errors": (
+        "ChannelClosed",
+        "ChannelInUse",
+        "DaemonError",
+        "Deadlock",
+        "EndOfStream",
+        "GeartrainError",
+        "WouldBlock",
+    ),
+    "geartrain.ports.clock": ("Clock", "SimClock", "WallClock"),
+    "geartrain.ports.observer": ("Observer",),
+    "geartrain.rules.grid": ("Cycle",),
+    "geartrain.rules.lifecycle": ("DaemonFailurePhase", "DaemonState", "OnError"),
+    "geartrain.rules.pipeline": ("Policy",),
+    "geartrain.rules.restart": ("RestartPolicy",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted(_ROOM_OF)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'geartrain' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_ROOM_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

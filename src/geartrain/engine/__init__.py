@@ -1,0 +1,1 @@
+"""Second floor: where rules meet doors. The only floor that decides and waits."""

@@ -1,0 +1,47 @@
+"""What a daemon is given: its clock, its logger, its name, its stop."""
+
+import logging
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from geartrain.engine.signal import Signal
+from geartrain.ports.clock import Clock
+
+if TYPE_CHECKING:
+    from geartrain.engine.supervisor import Supervisor
+
+    Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    Adapter = logging.LoggerAdapter
+
+
+class ClockLogger(Adapter):
+    """A logger whose records carry `sim_time`, the time of the daemon's clock."""
+
+    def __init__(self, logger: logging.Logger, clock: Clock) -> None:
+        super().__init__(logger)
+        self._clock = clock
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {"sim_time": self._clock.now()} | dict(kwargs.get("extra") or {})
+        return msg, kwargs
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One life of one daemon. A restarted daemon gets a new one."""
+
+    clock: Clock
+    cancel_scope: anyio.CancelScope
+    logger: ClockLogger | logging.Logger
+    name: str
+    supervisor: "Supervisor"
+    stop_event: Signal
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the daemon has been asked to stop: finish what is in hand, then return."""
+        return self.stop_event.is_set()

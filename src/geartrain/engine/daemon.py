@@ -1,0 +1,102 @@
+"""What a daemon is: an object with three hooks, or an `async def` dressed as one.
+
+class Camera(Daemon):                           @daemon
+    def __init__(self, out): ...                async def camera(ctx, out):
+    async def on_start(self, ctx): ...              ...
+    async def run(self, ctx): ...
+    async def on_stop(self, ctx): ...
+
+sup.add(Camera, out)                            sup.add(camera, out)        a new object for every life
+sup.add(Camera(out))                            sup.add(camera(out))        this object, entered again
+"""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from functools import update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, overload
+
+from geartrain.engine.context import Context
+from geartrain.errors import BadType
+
+P = ParamSpec("P")
+
+
+class Daemon(ABC):
+    """A long-lived actor. `on_stop` is called once whenever `on_start` has returned, however `run` ended."""
+
+    name: str = ""
+
+    async def on_start(self, ctx: Context) -> None:  # noqa: B027 -- optional hook
+        """Get ready. Others are told that the daemon has started when this returns."""
+
+    @abstractmethod
+    async def run(self, ctx: Context) -> None:
+        """Work until there is nothing left to do, or `ctx.stopping`."""
+
+    async def on_stop(self, ctx: Context) -> None:  # noqa: B027 -- optional hook
+        """Clean up. Not cancelled, but bounded in time once the daemon is stopped by force."""
+
+
+class FunctionDaemon(Daemon, Generic[P]):
+    """A daemon whose `run` is a function."""
+
+    def __init__(
+        self, fn: Callable[Concatenate[Context, P], Awaitable[None]], name: str, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        self.name = name
+        self._fn = fn
+        self._args = args
+        self._kwargs = kwargs
+
+    def __repr__(self) -> str:
+        return f"<daemon {self.name!r}>"
+
+    async def run(self, ctx: Context) -> None:
+        await self._fn(ctx, *self._args, **self._kwargs)
+
+
+class DaemonFactory(Generic[P]):
+    """What `@daemon` makes of a function: called with the function's arguments, it gives a daemon."""
+
+    def __init__(self, fn: Callable[Concatenate[Context, P], Awaitable[None]], name: str | None) -> None:
+        self._fn = fn
+        self.name = name or fn.__name__
+        update_wrapper(self, fn)
+
+    def __repr__(self) -> str:
+        return f"<@daemon factory {self.name!r}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> FunctionDaemon[P]:
+        return FunctionDaemon(self._fn, self.name, *args, **kwargs)
+
+
+@overload
+def daemon(fn: Callable[Concatenate[Context, P], Awaitable[None]]) -> DaemonFactory[P]: ...
+
+
+@overload
+def daemon(
+    fn: None = None, *, name: str | None = None
+) -> Callable[[Callable[Concatenate[Context, P], Awaitable[None]]], DaemonFactory[P]]: ...
+
+
+def daemon(fn: Callable[..., Awaitable[None]] | None = None, *, name: str | None = None) -> Any:
+    """Make a daemon factory of an `async def fn(ctx, *args)`; `name` is the daemon's, if not the function's."""
+
+    def dress(fn: Callable[..., Awaitable[None]]) -> DaemonFactory[Any]:
+        return DaemonFactory(checked_function("@daemon", fn), name)
+
+    return dress if fn is None else dress(fn)
+
+
+def checked_function(user: str, fn: object) -> Callable[..., Awaitable[None]]:
+    """An `async def`, or something that is called like one. What only looks like one is found when it is called."""
+    if not callable(fn) or isinstance(fn, type):
+        raise BadType(f"{user} expected an `async def fn(ctx, ...)`, got {fn!r}")
+    if inspect.isfunction(fn) and fn.__name__ != "<lambda>" and not inspect.iscoroutinefunction(inspect.unwrap(fn)):
+        raise BadType(
+            f"{user} expected an `async def`, got the plain function {fn.__qualname__!r}: a daemon's body "
+            "is awaited, so write `async def`"
+        )
+    return fn

@@ -1,0 +1,77 @@
+"""What a supervisor says about its daemons: to the log, and to the observer if there is one."""
+
+import logging
+
+from geartrain.ports.observer import Observer, Watch, tell
+from geartrain.rules.lifecycle import DaemonFailurePhase, End, Pause
+
+
+class Reporter:
+    """Knows which daemons are unwell: a daemon is at fault from its first error until it has started again."""
+
+    def __init__(self, logger: logging.Logger, observer: Observer | None) -> None:
+        self.logger = logger
+        self._observer = observer
+        self._unwell: set[str] = set()
+
+    def watch(self, daemon: str) -> Watch | None:
+        return None if self._observer is None else Watch(self._observer, daemon)
+
+    def up(self) -> None:
+        if self._observer is not None:
+            tell(self._observer.on_executor_up)
+
+    def down(self, error: BaseException | None) -> None:
+        if self._observer is None:
+            return
+        if error is None:
+            tell(self._observer.on_executor_down)
+        else:
+            tell(self._observer.on_executor_error, error)
+
+    def starting(self, daemon: str, attempt: int) -> None:
+        if self._observer is not None:
+            tell(self._observer.on_daemon_start, daemon, attempt)
+
+    def started(self, daemon: str) -> None:
+        if self._observer is None or daemon not in self._unwell:
+            return
+        self._unwell.remove(daemon)
+        tell(self._observer.on_daemon_clear, daemon)
+        if not self._unwell:
+            tell(self._observer.on_executor_clear)
+
+    def failed(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
+        """A hook raised. What follows is not known yet."""
+        self.logger.debug("daemon %r raised in %s: %r", daemon, phase, error)
+        if self._observer is None:
+            return
+        tell(self._observer.on_daemon_error, daemon, phase, error)
+        if daemon not in self._unwell:
+            self._unwell.add(daemon)
+            tell(self._observer.on_daemon_fault, daemon)
+            if len(self._unwell) == 1:
+                tell(self._observer.on_executor_fault, daemon)
+
+    def outcome(self, daemon: str, error: BaseException, order: Pause | End) -> None:
+        """What followed. An error that is raised to the caller needs no second report here."""
+        match order:
+            case Pause(delay_s):
+                self.logger.warning("daemon %r failed; again in %g s", daemon, delay_s, exc_info=error)
+            case End(None):
+                self.logger.error("daemon %r failed, and is not started again", daemon, exc_info=error)
+            case End():
+                self.logger.debug("daemon %r failed, and ends the supervisor", daemon)
+
+    def ended(self, daemon: str) -> None:
+        if self._observer is not None:
+            tell(self._observer.on_daemon_stop, daemon)
+
+    def late(self, daemons: tuple[str, ...], grace: float) -> None:
+        self.logger.warning("not stopped within %g s, and cancelled: %s", grace, ", ".join(daemons))
+
+    def defiant(self, daemon: str) -> None:
+        self.logger.error("daemon %r was cancelled, and goes on all the same", daemon)
+
+    def cleanup_cut(self, daemon: str) -> None:
+        self.logger.warning("on_stop of daemon %r did not finish in time, and was cancelled", daemon)

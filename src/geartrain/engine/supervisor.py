@@ -1,0 +1,323 @@
+"""The root of a program of daemons: it starts them, decides what a failure does, and stops them.
+
+    async with Supervisor(clock=SimClock(), on_error="restart") as sup:
+        sup.add(Camera, out)
+        sup.add(detector(inp), on_error="shutdown")
+        ...
+        await sup.stop(grace=5)       # or leave the block when all daemons have returned
+
+What a failure means is decided in `rules.lifecycle`; here the orders are carried out.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.abc
+
+from geartrain.engine.daemon import Daemon, DaemonFactory, FunctionDaemon, checked_function
+from geartrain.engine.holders import holders
+from geartrain.engine.hosted import FINALIZE_TIMEOUT_S, DaemonHealth, Hosted
+from geartrain.engine.reporter import Reporter
+from geartrain.engine.signal import Signal
+from geartrain.errors import BadType, BadValue, DaemonError, NotInUse
+from geartrain.ports.clock import Clock, SimClock, WallClock
+from geartrain.ports.observer import Observer, current_watch
+from geartrain.ports.parking import here, here_in_turns, take_turn
+from geartrain.ports.turns import Wait, current_owner
+from geartrain.rules.checks import number, one_of
+from geartrain.rules.lifecycle import POLICIES, End, OnError
+from geartrain.rules.restart import RestartPolicy
+
+
+class Supervisor:
+    """Hosts daemons for the length of an `async with` block, which ends when all of them have."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        on_error: OnError = "shutdown",
+        restart: RestartPolicy | None = None,
+        logger: logging.Logger | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        if clock is not None and not isinstance(clock, Clock):
+            raise BadType(f"Supervisor clock must be a Clock, as WallClock() or SimClock(), got {clock!r}")
+        self._clock: Clock = WallClock() if clock is None else clock
+        self._on_error: OnError = _checked_policy("Supervisor", on_error)
+        self._restart = _checked_restart("Supervisor", restart) or RestartPolicy()
+        self._reporter = Reporter(logging.getLogger("geartrain") if logger is None else logger, observer)
+        self._hosted: dict[str, Hosted] = {}
+        self._launched: list[Hosted] = []
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._closed = False
+        self._stop = Signal("the supervisor's stop")
+        self._all_ended = Signal("the end of all daemons")
+        self._exit: BaseException | None = None
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def logger(self) -> logging.Logger:
+        return self._reporter.logger
+
+    @property
+    def stop_event(self) -> Signal:
+        """Set when the supervisor as a whole was told to stop."""
+        return self._stop
+
+    # -- hosting ------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        daemon: "Daemon | type[Daemon] | DaemonFactory[Any]",
+        *args: Any,
+        name: str | None = None,
+        on_error: OnError | None = None,
+        restart: RestartPolicy | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Host a daemon. A class, or an `@daemon` factory with its arguments, makes a new object for every life.
+
+        `on_error` and `restart` are the supervisor's unless they are given here.
+        """
+        self._host_new(_recipe(daemon, args, kwargs), name, on_error, restart)
+
+    def add_factory(
+        self,
+        fn: Callable[[], Daemon],
+        *,
+        name: str | None = None,
+        on_error: OnError | None = None,
+        restart: RestartPolicy | None = None,
+    ) -> None:
+        """Host what `fn()` returns, asked again for every life of the daemon."""
+        if not callable(fn):
+            raise BadType(f"add_factory() expected a function that returns a Daemon, got {fn!r}")
+        self._host_new(fn, name, on_error, restart)
+
+    def spawn(self, fn: Callable[..., Awaitable[None]], *args: Any, name: str | None = None, **kwargs: Any) -> None:
+        """Host a plain `async def fn(ctx, *args)` as a daemon of its own."""
+        checked_function("spawn()", fn)
+        title = name or str(getattr(fn, "__name__", type(fn).__name__))
+        self._host_new(lambda: FunctionDaemon(fn, title, *args, **kwargs), title, None, None)
+
+    def _host_new(
+        self, make: Callable[[], Daemon], name: str | None, on_error: OnError | None, restart: RestartPolicy | None
+    ) -> None:
+        if self._closed:
+            raise NotInUse("this supervisor's block has been left; add daemons before or inside `async with`")
+        daemon = make()
+        if not isinstance(daemon, Daemon):
+            raise BadType(f"expected a Daemon from the factory, got {daemon!r}")
+        title = _title(daemon, name)
+        if title in self._hosted:
+            raise BadValue(f"duplicate daemon name {title!r}; pass a unique `name=...`")
+        policy = self._on_error if on_error is None else _checked_policy(f"daemon {title!r}", on_error)
+        rule = _checked_restart(f"daemon {title!r}", restart) or self._restart
+        hosted = self._hosted[title] = Hosted(title, daemon, make, policy, rule, self, self._reporter)
+        holders.add(hosted)
+        if self._tasks is not None:
+            self._launch(hosted)
+
+    def _launch(self, hosted: Hosted) -> None:
+        assert self._tasks is not None
+        self._launched.append(hosted)
+        self._all_ended = Signal("the end of all daemons")
+        if self._stop.is_set():
+            hosted.ask_stop()
+        spot = here()
+        turn: Wait | None = None
+        if spot.turns is not None:
+            # The place in the queue is taken here: the order of start is the order of `add`, on every loop.
+            turn = spot.park()
+            turn.wake()
+        self._tasks.start_soon(self._host, hosted, turn, name=hosted.name)
+
+    # -- the block ----------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None or self._closed:
+            raise NotInUse("this supervisor's block has been entered before; make a new Supervisor")
+        if isinstance(self._clock, SimClock):
+            here_in_turns()
+        self._tasks = await anyio.create_task_group().__aenter__()
+        self._reporter.up()
+        for hosted in self._hosted.values():
+            self._launch(hosted)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        assert self._tasks is not None
+        try:
+            handled = await self._leave(error)
+        except BaseException as failure:
+            self._reporter.down(failure)
+            raise
+        self._reporter.down(None if handled else error)
+        return handled
+
+    async def _leave(self, error: BaseException | None) -> bool:
+        assert self._tasks is not None
+        body_error = error
+        if error is None:
+            try:
+                await self._wait_all_ended()
+            except BaseException as met:
+                error = met
+        if error is not None:
+            self._bound_cleanups()
+        try:
+            handled = bool(await self._tasks.__aexit__(type(error) if error else None, error, _trace_of(error)))
+        finally:
+            self._closed = True
+            self._tasks = None
+            if self._exit is not None:
+                raise self._exit
+        if error is not body_error and not handled:
+            assert error is not None
+            raise error
+        return handled
+
+    async def _wait_all_ended(self) -> None:
+        while not all(hosted.finished for hosted in self._launched):
+            await self._all_ended.wait()
+
+    # -- stopping -----------------------------------------------------------------------------------------------
+
+    def signal_stop(self) -> None:
+        """Tell all daemons at once to stop, and return. Before the block is entered there is nobody to tell."""
+        if self._tasks is None:
+            return
+        self._stop.set()
+        for hosted in self._hosted.values():
+            hosted.ask_stop()
+
+    async def stop(self, grace: float = 5.0, finalize_timeout: float = 2.0) -> tuple[str, ...]:
+        """Stop the daemons in reverse order of start, one after another; answer the names of those that were late.
+
+        All of them together have `grace` seconds of real time, under any clock. Those who have not ended by then
+        are cancelled, and their `on_stop` has `finalize_timeout` seconds each.
+        """
+        number("stop() grace", grace, least=0)
+        number("stop() finalize_timeout", finalize_timeout, least=0)
+        self._stop.set()
+        myself = current_owner.get()
+        order = [hosted for hosted in reversed(self._launched) if hosted is not myself]
+        # Whoever was added before us has its first step first.
+        await take_turn()
+        if grace > 0:
+            with anyio.move_on_after(grace):
+                for hosted in order:
+                    hosted.ask_stop()
+                    await hosted.ended.wait()
+        return await self._stop_by_force([hosted for hosted in order if not hosted.finished], grace, finalize_timeout)
+
+    async def _stop_by_force(self, order: list[Hosted], grace: float, finalize_timeout: float) -> tuple[str, ...]:
+        for hosted in order:
+            hosted.ask_stop()
+        await take_turn()
+        late = [hosted for hosted in order if not hosted.finished]
+        for hosted in late:
+            hosted.cancel(finalize_timeout)
+            with anyio.move_on_after(finalize_timeout + 1.0) as patience:
+                await hosted.ended.wait()
+            if patience.cancelled_caught:
+                self._reporter.defiant(hosted.name)
+        names = tuple(hosted.name for hosted in late)
+        if names and grace > 0:
+            self._reporter.late(names, grace)
+        return names
+
+    # -- watching -----------------------------------------------------------------------------------------------
+
+    async def wait_all_started(self) -> None:
+        """Return when `on_start` has returned, or failed for good, in every daemon added so far."""
+        for hosted in tuple(self._launched):
+            await hosted.started.wait()
+
+    def snapshot(self) -> dict[str, DaemonHealth]:
+        """How every daemon is, by name, in the order they were added."""
+        return {name: hosted.health() for name, hosted in self._hosted.items()}
+
+    # -- one daemon ---------------------------------------------------------------------------------------------
+
+    async def _host(self, hosted: Hosted, turn: Wait | None) -> None:
+        current_owner.set(hosted)
+        current_watch.set(hosted.watch)
+        try:
+            if turn is not None:
+                await turn.wait()
+            end = await hosted.live()
+        finally:
+            hosted.end()
+            if all(other.finished for other in self._launched):
+                self._all_ended.set()
+        if end.error is not None:
+            self._escalate(hosted, end)
+
+    def _escalate(self, hosted: Hosted, end: End) -> None:
+        assert self._tasks is not None
+        assert end.error is not None
+        assert end.phase is not None
+        self._bound_cleanups()
+        if not end.exits:
+            raise DaemonError(hosted.name, end.phase, end.error)
+        if self._exit is None:
+            end.error.add_note(f"raised in {end.phase} of daemon {hosted.name!r}")
+            self._exit = end.error
+        self._tasks.cancel_scope.cancel()
+
+    def _bound_cleanups(self) -> None:
+        """Everything is being cancelled: from now on no `on_stop` takes for ever."""
+        for hosted in self._hosted.values():
+            hosted.bound_cleanup(FINALIZE_TIMEOUT_S)
+
+
+def _recipe(daemon: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Daemon]:
+    """How a daemon is made, each time one is needed."""
+    if isinstance(daemon, DaemonFactory):
+        if not args and not kwargs:
+            raise BadType(
+                f"add() got a @daemon factory ({daemon.name!r}), not a Daemon. Call it, sup.add({daemon.name}(...)), "
+                f"or, for a fresh one at every restart, give it its arguments, sup.add({daemon.name}, ...)"
+            )
+        return lambda: daemon(*args, **kwargs)
+    if isinstance(daemon, type) and issubclass(daemon, Daemon):
+        return lambda: daemon(*args, **kwargs)
+    if not isinstance(daemon, Daemon):
+        raise BadType(f"add() expected a Daemon, a Daemon class or an @daemon factory, got {daemon!r}")
+    if args or kwargs:
+        raise BadType(f"add() got arguments for {daemon!r}, which is made already; give them to its class instead")
+    return lambda: daemon
+
+
+def _title(daemon: Daemon, name: str | None) -> str:
+    title = name if name is not None else daemon.name or type(daemon).__name__
+    if not isinstance(title, str):
+        raise BadType(f"a daemon's name must be a string, got {title!r}")
+    if not title:
+        raise BadValue("a daemon's name must not be empty")
+    return title
+
+
+def _checked_policy(whose: str, on_error: OnError) -> OnError:
+    one_of(f"{whose} on_error", on_error, POLICIES)
+    return on_error
+
+
+def _checked_restart(whose: str, restart: RestartPolicy | None) -> RestartPolicy | None:
+    if restart is not None and not isinstance(restart, RestartPolicy):
+        raise BadType(f"{whose} restart must be a RestartPolicy, got {restart!r}")
+    return restart
+
+
+def _trace_of(error: BaseException | None) -> TracebackType | None:
+    return None if error is None else error.__traceback__

@@ -1,0 +1,63 @@
+"""Every error geartrain raises on purpose.
+
+All derive from `GeartrainError`. A message says who did it, what was met, what was expected,
+and, where there is something to do, what to do next.
+"""
+
+
+class GeartrainError(Exception):
+    """The root: `except GeartrainError` catches everything geartrain raises on purpose."""
+
+
+class BadValue(GeartrainError, ValueError):
+    """An argument of the right type has a value that makes no sense here."""
+
+
+class BadType(GeartrainError, TypeError):
+    """An argument is not the kind of thing that is expected here."""
+
+
+class NotInUse(GeartrainError, RuntimeError):
+    """Something was used outside the time in which it works: a supervisor before or after its block."""
+
+
+class WouldBlock(GeartrainError):
+    """The `_nowait` form of an operation would have had to wait."""
+
+
+class ChannelInUse(GeartrainError):
+    """A second task used a channel end in which another task is already waiting."""
+
+
+class ChannelClosed(GeartrainError):
+    """The item cannot be sent: the reader has closed, or this end was closed by its owner."""
+
+
+class EndOfStream(GeartrainError):
+    """The writer has closed and everything it sent has been received."""
+
+
+class EndClosed(ChannelClosed, EndOfStream):
+    """This receiving end was closed by its own owner, and then used."""
+
+
+class DaemonError(GeartrainError):
+    """A daemon failed and its policy did not absorb it. `__cause__` is what the daemon raised first."""
+
+    def __init__(self, name: str, phase: str, cause: BaseException) -> None:
+        super().__init__(f"daemon {name!r} failed in {phase}: {type(cause).__name__}: {cause}")
+        self.name = name
+        self.phase = phase
+        self.__cause__ = cause
+
+
+class Deadlock(GeartrainError):
+    """Nothing is left to do in virtual time, yet daemons wait for what cannot come any more."""
+
+
+class BadReply(GeartrainError, RuntimeError):
+    """A batch was answered with another number of responses than it had requests."""
+
+
+class SetupFailed(GeartrainError, RuntimeError):
+    """A hosted supervisor did not get ready. `__cause__` says why."""

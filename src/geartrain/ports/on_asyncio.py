@@ -1,0 +1,147 @@
+"""asyncio: how a task parks there, and how the loop shows that it is quiet.
+
+A loop of our own (`QuietLoop`, used by `simulate`) is quiet when it calls its selector with a timeout other than
+0: nothing is ready, and it would sleep. On somebody else's loop a callback looks whether it is alone in the queue.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+import anyio
+
+from geartrain.ports.turns import Subject, Turns, Wait
+
+# How often a loop that is not ours is asked whether the last worker thread is home: nothing announces it.
+_THREADS_POLL_S = 0.001
+
+
+class AsyncioWait(Wait):
+    """A wait on an asyncio future."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns | None, subject: Subject | None) -> None:
+        super().__init__(turns, subject)
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    def release(self) -> bool:
+        if self._future.done():
+            return False
+        self._future.set_result(None)
+        return True
+
+    async def _park(self) -> None:
+        await self._future
+
+    def _another(self) -> "AsyncioWait":
+        return AsyncioWait(self._future.get_loop(), self._turns, self.subject)
+
+
+wait_on = AsyncioWait
+
+
+def running_test(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
+    return loop.is_running
+
+
+class _Round:
+    """Awaited, lets the loop go round once: what `asyncio.sleep(0)` comes down to, without making anything new."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return iter(_ONE_YIELD)  # type: ignore[return-value]
+
+
+_ONE_YIELD = (None,)
+_ROUND = _Round()
+
+
+def checkpoint() -> Awaitable[None]:
+    return _ROUND
+
+
+class _QuietSelector(selectors.DefaultSelector):
+    """A selector that lets the next waiter go on where the loop would sleep."""
+
+    turns: Turns | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout == 0 or self.turns is None:
+            return super().select(timeout)
+        # One descriptor is the loop's own. Of the others the real events go first.
+        if len(self.get_map()) > 1 and (events := super().select(0)):
+            return events
+        if self.turns.step():
+            return []
+        return super().select(timeout)
+
+
+class QuietLoop(asyncio.SelectorEventLoop):
+    """An event loop that knows when it is quiet."""
+
+    def __init__(self) -> None:
+        self._quiet_selector = _QuietSelector()
+        super().__init__(self._quiet_selector)
+
+    def adopt(self, turns: Turns) -> None:
+        self._quiet_selector.turns = turns
+
+
+def run_quietly(main: Callable[..., Awaitable[Any]], *args: object) -> Any:
+    return anyio.run(main, *args, backend="asyncio", backend_options={"loop_factory": QuietLoop})
+
+
+def new_turns(loop: asyncio.AbstractEventLoop) -> Turns:
+    if isinstance(loop, QuietLoop):
+        turns = Turns(_needs_no_arming)
+        loop.adopt(turns)
+        return turns
+    return Turns(_Poller(_quiet_test(loop)).arm)
+
+
+def _needs_no_arming(turns: Turns) -> None:
+    """A loop that asks by itself whenever it is quiet has nothing to be told."""
+
+
+class _Poller:
+    """Works off the agenda on somebody else's loop: a callback that comes back until the loop is quiet.
+
+    It keeps no reference to the loop, whose entry in a weak table it lives in.
+    """
+
+    def __init__(self, is_quiet: Callable[[asyncio.AbstractEventLoop], bool]) -> None:
+        self._is_quiet = is_quiet
+        self._armed = False
+
+    def arm(self, turns: Turns) -> None:
+        if not self._armed:
+            self._armed = True
+            asyncio.get_running_loop().call_soon(self._poll, turns)
+
+    def _poll(self, turns: Turns) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._is_quiet(loop) or turns.step():
+            loop.call_soon(self._poll, turns)
+        elif turns.agenda.driven and turns.threads_at_work:
+            loop.call_later(_THREADS_POLL_S, self._poll, turns)
+        else:
+            self._armed = False
+
+
+def _quiet_test(loop: asyncio.AbstractEventLoop) -> Callable[[Any], bool]:
+    return _nothing_is_ready if hasattr(loop, "_ready") else _all_tasks_wait
+
+
+def _nothing_is_ready(loop: Any) -> bool:
+    """asyncio's own loops, private but unchanged since 3.4: a test pins it. 50 times cheaper than to ask the tasks."""
+    return not loop._ready
+
+
+def _all_tasks_wait(loop: asyncio.AbstractEventLoop) -> bool:
+    """Other loops, as uvloop: each task waits for a future that is not done, which is what anyio looks at too."""
+    for task in asyncio.all_tasks(loop):
+        future = getattr(task, "_fut_waiter", None)
+        if future is None or future.done():
+            return False
+    return True

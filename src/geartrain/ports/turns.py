@@ -1,0 +1,136 @@
+"""How a task waits, on either loop, and how waiting tasks take turns under virtual time.
+
+In real time a wait is a bare park: whoever wakes it, wakes it at once. As soon as a `SimClock` is at work on a
+loop, every wait of geartrain on that loop takes turns instead: a wake-up only joins the agenda, and when the loop
+is quiet the agenda releases one. What is woken, and in which order, is then the same on every loop and every run.
+
+    a task                          Turns (one per loop)              the loop
+    wait = park(subject)
+    await wait.wait()  ------.
+    ...                      |      agenda.wake(wait) <------------   another task: wait.wake()
+                             `----  step(): release one  <---------   quiet
+
+How a loop knows that it is quiet is the business of `on_asyncio` and `on_trio`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from geartrain.rules.deadlock import Waiting
+from geartrain.rules.timestep import Agenda
+
+
+class Owner(Protocol):
+    """Whose wait it is: the daemon at work in this task."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+
+class Subject(Protocol):
+    """What is waited for."""
+
+    def waiting_for(self, owner: Owner) -> Waiting: ...
+
+
+current_owner: ContextVar[Owner | None] = ContextVar("geartrain_owner", default=None)
+
+
+class Wait(ABC):
+    """One task, parked until somebody wakes it. Made by `park`, used once."""
+
+    __slots__ = ("__weakref__", "_turns", "_woken", "number", "owner", "subject")
+
+    def __init__(self, turns: "Turns | None", subject: Subject | None) -> None:
+        self._turns = turns
+        self._woken = False
+        if turns is not None:
+            self.subject = subject
+            self.number = turns.agenda.number()
+            self.owner = current_owner.get()
+
+    @abstractmethod
+    def release(self) -> bool:
+        """Let the task go on; False when it has already left."""
+
+    @abstractmethod
+    async def _park(self) -> None: ...
+
+    @abstractmethod
+    def _another(self) -> "Wait":
+        """A wait like this one."""
+
+    def wake(self) -> None:
+        """Let the task go on: now, or when its turn comes. To wake twice is to wake once."""
+        if self._woken:
+            return
+        self._woken = True
+        if self._turns is None:
+            self.release()
+        else:
+            self._turns.wake(self)
+
+    async def wait(self) -> None:
+        """Return when woken. Cancelled, it did nothing, and leaves in the turn of its number."""
+        turns = self._turns
+        if turns is None:
+            await self._park()
+            return
+        turns.waits[self] = None
+        try:
+            await self._park()
+        except anyio.get_cancelled_exc_class():
+            await self._leave(turns)
+            raise
+        finally:
+            del turns.waits[self]
+
+    async def _leave(self, turns: "Turns") -> None:
+        way_out = self._another()
+        turns.leave(self.number, way_out)
+        with anyio.CancelScope(shield=True):
+            await way_out._park()
+
+
+class Turns:
+    """The agenda of one loop, and what it needs to know of the loop to work it off."""
+
+    def __init__(self, arm: "Callable[[Turns], None]") -> None:
+        self.agenda = Agenda()
+        self.waits: dict[Wait, None] = {}
+        self._arm = arm
+        self._threads = anyio.to_thread.current_default_thread_limiter()
+
+    def wake(self, wait: Wait) -> None:
+        self.agenda.wake(wait)
+        self._arm(self)
+
+    def leave(self, number: int, wait: Wait) -> None:
+        self.agenda.leave(number, wait)
+        self._arm(self)
+
+    def arm(self) -> None:
+        """Something has changed that lets the agenda go on: a driver, the end of a hold."""
+        self._arm(self)
+
+    @property
+    def threads_at_work(self) -> bool:
+        """Whether time must wait for work in `anyio.to_thread`."""
+        return self._threads.borrowed_tokens > 0
+
+    def step(self) -> bool:
+        """The loop is quiet: release one waiter. False when nobody may go on."""
+        while True:
+            waiter = self.agenda.next(time_may_pass=self._threads.borrowed_tokens == 0)
+            if waiter is None:
+                return False
+            if waiter.release():
+                return True

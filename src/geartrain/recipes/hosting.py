@@ -1,0 +1,97 @@
+"""Recipes that host a supervisor inside something else: a task group of yours, or a thread for sync callers."""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import anyio
+import anyio.abc
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from geartrain.engine.hosted import DaemonHealth
+from geartrain.engine.supervisor import Supervisor
+from geartrain.errors import SetupFailed
+from geartrain.ports.clock import Clock
+from geartrain.ports.parking import here
+from geartrain.rules.checks import number
+
+D = TypeVar("D")
+
+
+@dataclass
+class SupervisorHost:
+    """Runs a supervisor in a task group that you own: `await host.start(tasks)`, ..., `await host.stop()`."""
+
+    supervisor: Supervisor
+    on_stopping: Callable[[], Awaitable[None] | None] | None = None
+    default_grace: float = 0.0
+    default_finalize_timeout: float = 2.0
+
+    async def start(self, task_group: anyio.abc.TaskGroup) -> None:
+        """Return when all daemons have started; a failure at start is raised here."""
+        await task_group.start(self._run)
+
+    async def stop(self, *, grace: float | None = None, finalize_timeout: float | None = None) -> tuple[str, ...]:
+        """Call `on_stopping`, then stop the daemons; answer who was late."""
+        if self.on_stopping is not None:
+            told = self.on_stopping()
+            if inspect.isawaitable(told):
+                await told
+        return await self.supervisor.stop(
+            grace=self.default_grace if grace is None else grace,
+            finalize_timeout=self.default_finalize_timeout if finalize_timeout is None else finalize_timeout,
+        )
+
+    def snapshot(self) -> dict[str, DaemonHealth]:
+        return self.supervisor.snapshot()
+
+    async def _run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async with self.supervisor:
+            await _ready(self.supervisor)
+            task_status.started()
+
+
+@contextmanager
+def host_async_dispatcher(
+    setup: Callable[[Supervisor], Coroutine[Any, Any, D]],
+    *,
+    clock: Clock | None = None,
+    backend: Literal["asyncio", "trio"] = "asyncio",
+    ready_timeout: float = 10.0,
+) -> Iterator[tuple[BlockingPortal, D]]:
+    """Run a supervisor in a thread of its own, for callers that are not async.
+
+        with host_async_dispatcher(setup) as (portal, dispatcher):
+            portal.call(dispatcher.push, 1)
+
+    `setup(supervisor)` adds the daemons and returns the object to call. Leaving the block stops the daemons.
+    """
+    number("ready_timeout", ready_timeout, least=0)
+    with start_blocking_portal(backend) as portal, ExitStack() as stack:
+        hosting = portal.wrap_async_context_manager(_hosting(setup, clock, ready_timeout))
+        try:
+            dispatcher = stack.enter_context(hosting)
+        except Exception as error:
+            raise SetupFailed(f"async setup failed: {error}") from error
+        yield portal, dispatcher
+
+
+@asynccontextmanager
+async def _hosting(
+    setup: Callable[[Supervisor], Coroutine[Any, Any, D]], clock: Clock | None, ready_timeout: float
+) -> AsyncIterator[D]:
+    async with Supervisor(clock=clock) as supervisor:
+        with anyio.fail_after(ready_timeout):
+            dispatcher = await setup(supervisor)
+            await _ready(supervisor)
+        yield dispatcher
+        await supervisor.stop()
+
+
+async def _ready(supervisor: Supervisor) -> None:
+    """Return when all have started. After a failed start the supervisor is being cancelled: let that be met here."""
+    await supervisor.wait_all_started()
+    while any(health.state == "failed" for health in supervisor.snapshot().values()):
+        await here().ways.checkpoint()

@@ -1,0 +1,75 @@
+"""Whether a daemon that has died is started again, and how soon.
+
+Only deaths within the last `within_s` seconds count, so a healthy stretch forgives: the delay starts
+again at `base_s`. More than `max_retries` of them in that time is a crash loop, and it is over.
+
+    deaths      x     x        x                        x
+    delay       base  base*f   base*f*f   (healthy)     base
+"""
+
+from collections import deque
+
+from msgspec import Struct
+
+from geartrain.errors import BadValue
+from geartrain.rules.checks import number, whole
+
+
+class RestartPolicy(Struct, frozen=True):
+    """How often and how soon a failed daemon is started again. Times are in seconds of the daemon's clock."""
+
+    base: float = 0.1
+    factor: float = 2.0
+    cap: float = 5.0
+    max_retries: int | None = None
+    within: float | None = None
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        number("RestartPolicy base", self.base, least=0)
+        number("RestartPolicy factor", self.factor, least=0)
+        number("RestartPolicy cap", self.cap, least=0)
+        number("RestartPolicy jitter", self.jitter, least=0, most=1)
+        if self.max_retries is not None:
+            whole("RestartPolicy max_retries", self.max_retries, least=0)
+        if self.within is not None and number("RestartPolicy within", self.within, least=0) == 0:
+            raise BadValue("RestartPolicy within must be more than 0 seconds, or None to count every failure")
+
+
+class Again(Struct, frozen=True):
+    delay_s: float
+
+
+class GiveUp(Struct, frozen=True):
+    deaths: int
+
+
+class History:
+    """The deaths that still count."""
+
+    def __init__(self, within_s: float | None) -> None:
+        self._within_ns = None if within_s is None else round(within_s * 1e9)
+        self._recent: deque[int] = deque()
+        self._all = 0
+
+    def add(self, now_ns: int) -> int:
+        """Note a death; how many count now, this one included."""
+        if self._within_ns is None:
+            self._all += 1
+            return self._all
+        self._recent.append(now_ns)
+        while self._recent[0] <= now_ns - self._within_ns:
+            self._recent.popleft()
+        return len(self._recent)
+
+
+def decide(policy: RestartPolicy, deaths: int, roll: float) -> Again | GiveUp:
+    """The verdict after a death, when `deaths` of them count. `roll`, from 0 to 1, is drawn by the caller."""
+    if policy.max_retries is not None and deaths > policy.max_retries:
+        return GiveUp(deaths)
+    try:
+        grown_s = policy.base * policy.factor ** (deaths - 1)
+    except OverflowError:
+        grown_s = policy.cap
+    spread = 1.0 + policy.jitter * (2.0 * roll - 1.0)
+    return Again(min(grown_s * spread, policy.cap))
