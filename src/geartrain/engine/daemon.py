@@ -42,7 +42,7 @@ class FunctionDaemon(Daemon, Generic[P]):
     """A daemon whose `run` is a function."""
 
     def __init__(
-        self, fn: Callable[Concatenate[Context, P], Awaitable[None]], name: str, *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Context, P], Awaitable[object]], name: str, *args: P.args, **kwargs: P.kwargs
     ) -> None:
         self.name = name
         self._fn = fn
@@ -59,7 +59,7 @@ class FunctionDaemon(Daemon, Generic[P]):
 class DaemonFactory(Generic[P]):
     """What `@daemon` makes of a function: called with the function's arguments, it gives a daemon."""
 
-    def __init__(self, fn: Callable[Concatenate[Context, P], Awaitable[None]], name: str | None) -> None:
+    def __init__(self, fn: Callable[Concatenate[Context, P], Awaitable[object]], name: str | None) -> None:
         self._fn = fn
         self.name = name or fn.__name__
         update_wrapper(self, fn)
@@ -72,25 +72,25 @@ class DaemonFactory(Generic[P]):
 
 
 @overload
-def daemon(fn: Callable[Concatenate[Context, P], Awaitable[None]]) -> DaemonFactory[P]: ...
+def daemon(fn: Callable[Concatenate[Context, P], Awaitable[object]]) -> DaemonFactory[P]: ...
 
 
 @overload
 def daemon(
     fn: None = None, *, name: str | None = None
-) -> Callable[[Callable[Concatenate[Context, P], Awaitable[None]]], DaemonFactory[P]]: ...
+) -> Callable[[Callable[Concatenate[Context, P], Awaitable[object]]], DaemonFactory[P]]: ...
 
 
-def daemon(fn: Callable[..., Awaitable[None]] | None = None, *, name: str | None = None) -> Any:
+def daemon(fn: Callable[..., Awaitable[object]] | None = None, *, name: str | None = None) -> Any:
     """Make a daemon factory of an `async def fn(ctx, *args)`; `name` is the daemon's, if not the function's."""
 
-    def dress(fn: Callable[..., Awaitable[None]]) -> DaemonFactory[Any]:
+    def dress(fn: Callable[..., Awaitable[object]]) -> DaemonFactory[Any]:
         return DaemonFactory(checked_function("@daemon", fn), name)
 
     return dress if fn is None else dress(fn)
 
 
-def checked_function(user: str, fn: object) -> Callable[..., Awaitable[None]]:
+def checked_function(user: str, fn: object) -> Callable[..., Awaitable[object]]:
     """An `async def`, or something that is called like one. What only looks like one is found when it is called."""
     if not callable(fn) or isinstance(fn, type):
         raise BadType(f"{user} expected an `async def fn(ctx, ...)`, got {fn!r}")

@@ -197,12 +197,10 @@ class Hosted:
 
     async def _call(self, call: Call) -> Event:
         """Call one hook. What it raises is an event; only a cancellation is raised."""
-        ok = False
         try:
             if call.fresh:
                 self._daemon = self._make()
-            await getattr(self._daemon, call.phase)(self._context)
-            ok = True
+            await self._enter(call.phase)
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:
@@ -212,10 +210,16 @@ class Hosted:
             self._failure = event.error
             self._reporter.failed(self.name, call.phase, event.error)
             return event
-        finally:
-            if self.watch is not None and call.phase == "run":
-                self.watch.run_ended(ok=ok)
         return Returned()
+
+    async def _enter(self, phase: DaemonFailurePhase) -> None:
+        ok = False
+        try:
+            await getattr(self._daemon, phase)(self._context)
+            ok = True
+        finally:
+            if self.watch is not None and phase == "run":
+                self.watch.run_ended(ok=ok)
 
     def _new_context(self, scope: anyio.CancelScope) -> Context:
         logger = ClockLogger(self._reporter.logger.getChild(self.name), self._clock)

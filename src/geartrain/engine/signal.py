@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from geartrain.ports.parking import here, park
+from geartrain.ports.parking import park
 from geartrain.ports.turns import Owner, Wait
 from geartrain.rules.deadlock import Waiting
 
@@ -31,9 +31,8 @@ class Signal:
         return self._set
 
     async def wait(self) -> None:
-        """Return when it has happened."""
+        """Return when it has happened; at once, if it has."""
         if self._set:
-            await here().ways.checkpoint()
             return
         wait = park(self)
         self._waits[wait] = None

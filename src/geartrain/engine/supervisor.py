@@ -31,6 +31,9 @@ from geartrain.rules.checks import number, one_of
 from geartrain.rules.lifecycle import POLICIES, End, OnError
 from geartrain.rules.restart import RestartPolicy
 
+# How long a cancelled daemon is waited for beyond its cleanup, before it is called defiant.
+_DEFIANCE_S = 1.0
+
 
 class Supervisor:
     """Hosts daemons for the length of an `async with` block, which ends when all of them have."""
@@ -101,7 +104,7 @@ class Supervisor:
             raise BadType(f"add_factory() expected a function that returns a Daemon, got {fn!r}")
         self._host_new(fn, name, on_error, restart)
 
-    def spawn(self, fn: Callable[..., Awaitable[None]], *args: Any, name: str | None = None, **kwargs: Any) -> None:
+    def spawn(self, fn: Callable[..., Awaitable[object]], *args: Any, name: str | None = None, **kwargs: Any) -> None:
         """Host a plain `async def fn(ctx, *args)` as a daemon of its own."""
         checked_function("spawn()", fn)
         title = name or str(getattr(fn, "__name__", type(fn).__name__))
@@ -218,23 +221,26 @@ class Supervisor:
                 for hosted in order:
                     hosted.ask_stop()
                     await hosted.ended.wait()
-        return await self._stop_by_force([hosted for hosted in order if not hosted.finished], grace, finalize_timeout)
+        late = await self._cancel([hosted for hosted in order if not hosted.finished], finalize_timeout)
+        if late and grace > 0:
+            self._reporter.late(late, grace)
+        return late
 
-    async def _stop_by_force(self, order: list[Hosted], grace: float, finalize_timeout: float) -> tuple[str, ...]:
+    async def _cancel(self, order: list[Hosted], finalize_timeout: float) -> tuple[str, ...]:
+        """Cancel those who do not go by themselves at the last call, one after another; answer who they are."""
         for hosted in order:
             hosted.ask_stop()
         await take_turn()
-        late = [hosted for hosted in order if not hosted.finished]
-        for hosted in late:
-            hosted.cancel(finalize_timeout)
-            with anyio.move_on_after(finalize_timeout + 1.0) as patience:
-                await hosted.ended.wait()
-            if patience.cancelled_caught:
-                self._reporter.defiant(hosted.name)
-        names = tuple(hosted.name for hosted in late)
-        if names and grace > 0:
-            self._reporter.late(names, grace)
-        return names
+        cancelled = []
+        for hosted in order:
+            if not hosted.finished:
+                cancelled.append(hosted.name)
+                hosted.cancel(finalize_timeout)
+                with anyio.move_on_after(finalize_timeout + _DEFIANCE_S) as patience:
+                    await hosted.ended.wait()
+                if patience.cancelled_caught:
+                    self._reporter.defiant(hosted.name)
+        return tuple(cancelled)
 
     # -- watching -----------------------------------------------------------------------------------------------
 

@@ -124,6 +124,7 @@ class Life:
         if self._stopping and self.state == "restarting":
             return self._stopped()
         fresh = self.state == "restarting"
+        self.restart_count += fresh
         self.state = "starting"
         self._run_ended_by = Returned()
         return self._call("on_start", fresh=fresh)
@@ -158,7 +159,6 @@ class Life:
             self._first = (death.error, self.last_error_phase)
         match decide(self._restart, deaths, death.roll):
             case Again(delay_s):
-                self.restart_count += 1
                 self.state = "restarting"
                 self._phase = None
                 return Pause(delay_s)
