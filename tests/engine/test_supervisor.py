@@ -603,6 +603,7 @@ async def nothing(ctx: Context) -> None:
         (lambda _: Supervisor(on_error="retry"), ValueError, "on_error must be one of"),  # type: ignore[arg-type]
         (lambda _: Supervisor(on_error=None), TypeError, "on_error must be one of"),  # type: ignore[arg-type]
         (lambda _: Supervisor(clock=3), TypeError, "clock must be a Clock"),  # type: ignore[arg-type]
+        (lambda _: Supervisor(observer=3), TypeError, "must inherit from geartrain.Observer"),  # type: ignore[arg-type]
         (lambda _: Supervisor(restart=3), TypeError, "restart must be a RestartPolicy"),  # type: ignore[arg-type]
         (lambda _: daemon(leaves), TypeError, "plain function"),  # type: ignore[arg-type]
         (lambda _: daemon(3), TypeError, "@daemon expected"),  # type: ignore[call-overload]
@@ -633,7 +634,7 @@ async def test_a_supervisor_is_used_inside_its_block_and_entered_once() -> None:
 def test_waiting_outside_of_any_loop_says_so() -> None:
     channel: Channel[int] = open_channel(1)
     with pytest.raises(NotInUse, match="needs a running event loop"):
-        channel.recv.receive().send(None)  # type: ignore[attr-defined]
+        channel.recv.receive().send(None)
 
 
 async def test_a_deadlock_comes_out_of_the_block() -> None:

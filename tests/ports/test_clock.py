@@ -511,6 +511,31 @@ def test_everything_is_quiet_before_time_passes_even_when_a_daemon_goes_through_
         assert run() == [1.0]
 
 
+def test_a_task_that_polls_is_no_silent_hang(caplog: pytest.LogCaptureFixture) -> None:
+    """It sees a daemon start, though nothing is ever quiet; and whoever waits for time is told why it stands still."""
+
+    async def scenario() -> list[float]:
+        clock = SimClock()
+        seen: list[float] = []
+
+        async def starts(ctx: Context) -> None:
+            seen.append(ctx.clock.now())
+            await ctx.clock.sleep(1)
+            seen.append(ctx.clock.now())
+
+        async with Supervisor(clock=clock) as sup:
+            sup.spawn(starts)
+            while not seen:
+                await anyio.lowlevel.checkpoint()
+            await clock.run()
+        return seen
+
+    for run in each_way_to_run(scenario):
+        caplog.clear()
+        assert run() == [0.0, 1.0]
+        assert "goes round and round" in caplog.text
+
+
 # -- ticks ----------------------------------------------------------------------------------------------------------
 
 

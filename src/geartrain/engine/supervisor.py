@@ -49,6 +49,8 @@ class Supervisor:
     ) -> None:
         if clock is not None and not isinstance(clock, Clock):
             raise BadType(f"Supervisor clock must be a Clock, as WallClock() or SimClock(), got {clock!r}")
+        if observer is not None and not isinstance(observer, Observer):
+            raise BadType(f"Supervisor observer must inherit from geartrain.Observer, got {observer!r}")
         self._clock: Clock = WallClock() if clock is None else clock
         self._on_error: OnError = _checked_policy("Supervisor", on_error)
         self._restart = _checked_restart("Supervisor", restart) or RestartPolicy()

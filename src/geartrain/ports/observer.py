@@ -19,7 +19,7 @@ from geartrain.rules.lifecycle import DaemonFailurePhase
 _log = logging.getLogger("geartrain.observer")
 
 
-class Observer(Protocol):
+class Observer:
     """The hooks. Inherit from this class and write those you want; the others do nothing."""
 
     def on_executor_up(self) -> None:

@@ -67,7 +67,10 @@ class _QuietSelector(selectors.DefaultSelector):
     turns: Turns | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout == 0 or self.turns is None:
+        if self.turns is None:
+            return super().select(timeout)
+        if timeout == 0:
+            self.turns.another_round()
             return super().select(timeout)
         # One descriptor is the loop's own. Of the others the real events go first.
         if len(self.get_map()) > 1 and (events := super().select(0)):
@@ -121,7 +124,10 @@ class _Poller:
 
     def _poll(self, turns: Turns) -> None:
         loop = asyncio.get_running_loop()
-        if not self._is_quiet(loop) or turns.step():
+        if not self._is_quiet(loop):
+            turns.another_round()
+            loop.call_soon(self._poll, turns)
+        elif turns.step():
             loop.call_soon(self._poll, turns)
         elif turns.agenda.driven and turns.threads_at_work:
             loop.call_later(_THREADS_POLL_S, self._poll, turns)

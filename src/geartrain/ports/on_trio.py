@@ -91,9 +91,22 @@ def run_quietly(main: Callable[..., Awaitable[Any]], *args: object) -> Any:
 def new_turns(_loop: object) -> Turns:
     clock = trio.lowlevel.current_clock()
     if isinstance(clock, QuietClock):
-        clock.turns = Turns(_needs_no_arming)
-        return clock.turns
-    return Turns(_Pump().arm)
+        turns = clock.turns = Turns(_needs_no_arming)
+    else:
+        turns = Turns(_Pump().arm)
+    trio.lowlevel.add_instrument(_RoundCounter(turns))
+    return turns
+
+
+class _RoundCounter(trio.abc.Instrument):
+    """Counts how often the run goes round without a pause."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def before_io_wait(self, timeout: float) -> None:
+        if timeout == 0:
+            self._turns.another_round()
 
 
 def _needs_no_arming(turns: Turns) -> None:

@@ -57,19 +57,21 @@ _last: Here | None = None
 
 
 def here() -> Here:
-    if _last is not None and _last.thread == get_ident() and _last.is_running():
-        return _last
+    spot = _last
+    if spot is not None and spot.thread == get_ident() and spot.is_running():
+        return spot
     return _look_around()
 
 
 def _look_around() -> Here:
     global _last
     if (loop := _asyncio_loop()) is not None:
-        _last = Here(loop, _ways_of_asyncio(), _turns_of.get(loop))
+        spot = Here(loop, _ways_of_asyncio(), _turns_of.get(loop))
     else:
         token = _trio_token()
-        _last = Here(token, _ways_of_trio(), _turns_of.get(token))
-    return _last
+        spot = Here(token, _ways_of_trio(), _turns_of.get(token))
+    _last = spot
+    return spot
 
 
 def park(subject: Subject | None = None) -> Wait:

@@ -13,6 +13,7 @@ is quiet the agenda releases one. What is woken, and in which order, is then the
 How a loop knows that it is quiet is the business of `on_asyncio` and `on_trio`.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -23,6 +24,13 @@ import anyio.to_thread
 
 from geartrain.rules.deadlock import Waiting
 from geartrain.rules.timestep import Agenda
+
+
+_log = logging.getLogger("geartrain.turns")
+
+# How often a loop may go round without being quiet before it is called restless: a fraction of a second of rounds in
+# which nobody ever waits. Work that merely takes long goes round seldom.
+RESTLESS = 50_000
 
 
 class Owner(Protocol):
@@ -107,6 +115,8 @@ class Turns:
         self.agenda = Agenda()
         self.waits: dict[Wait, None] = {}
         self._arm = arm
+        self._rounds = 0
+        self._warned = False
         self._threads = anyio.to_thread.current_default_thread_limiter()
 
     def wake(self, wait: Wait) -> None:
@@ -128,9 +138,29 @@ class Turns:
 
     def step(self) -> bool:
         """The loop is quiet: release one waiter. False when nobody may go on."""
-        while True:
-            waiter = self.agenda.next(time_may_pass=self._threads.borrowed_tokens == 0)
-            if waiter is None:
-                return False
+        self._rounds = 0
+        return self._release_next(time_may_pass=self._threads.borrowed_tokens == 0)
+
+    def another_round(self) -> None:
+        """The loop goes round, and is not quiet.
+
+        Somebody may poll for what only another turn can bring. So that this is no silent hang, a restless loop
+        releases a waiter now and then; but time stands still until it is quiet.
+        """
+        self._rounds += 1
+        if self._rounds < RESTLESS:
+            return
+        self._rounds = 0
+        if not self._warned and (self.agenda.driven or self.waits):
+            self._warned = True
+            _log.warning(
+                "a task goes round and round without waiting for anything, so virtual time stands still; "
+                "where it polls with a checkpoint or anyio.sleep(0), let it `await clock.sleep(0)` or wait for an event"
+            )
+        self._release_next(time_may_pass=False)
+
+    def _release_next(self, *, time_may_pass: bool) -> bool:
+        while (waiter := self.agenda.next(time_may_pass=time_may_pass)) is not None:
             if waiter.release():
                 return True
+        return False
