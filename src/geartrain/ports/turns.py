@@ -25,7 +25,6 @@ import anyio.to_thread
 from geartrain.rules.deadlock import Waiting
 from geartrain.rules.timestep import Agenda
 
-
 _log = logging.getLogger("geartrain.turns")
 
 # How often a loop may go round without being quiet before it is called restless: a fraction of a second of rounds in
