@@ -8,7 +8,6 @@ TYPE_CHECKING = False  # as typing's, which would cost a cold start more than al
 if TYPE_CHECKING:
     from geartrain.engine.channel import Channel as Channel
     from geartrain.engine.channel import ChannelStats as ChannelStats
-    from geartrain.engine.channel import Mark as Mark
     from geartrain.engine.channel import ReceiveStream as ReceiveStream
     from geartrain.engine.channel import SendStream as SendStream
     from geartrain.engine.channel import open_channel as open_channel
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
     from geartrain.errors import Deadlock as Deadlock
     from geartrain.errors import EndOfStream as EndOfStream
     from geartrain.errors import GeartrainError as GeartrainError
+    from geartrain.errors import PeerLost as PeerLost
+    from geartrain.errors import PeerRefused as PeerRefused
+    from geartrain.errors import WireError as WireError
     from geartrain.errors import WouldBlock as WouldBlock
     from geartrain.ports.clock import Clock as Clock
     from geartrain.ports.clock import SimClock as SimClock
@@ -33,13 +35,14 @@ if TYPE_CHECKING:
     from geartrain.rules.lifecycle import DaemonFailurePhase as DaemonFailurePhase
     from geartrain.rules.lifecycle import DaemonState as DaemonState
     from geartrain.rules.lifecycle import OnError as OnError
+    from geartrain.rules.pipeline import Mark as Mark
     from geartrain.rules.pipeline import Policy as Policy
     from geartrain.rules.restart import RestartPolicy as RestartPolicy
 
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "geartrain.engine.channel": ("Channel", "ChannelStats", "Mark", "ReceiveStream", "SendStream", "open_channel"),
+    "geartrain.engine.channel": ("Channel", "ChannelStats", "ReceiveStream", "SendStream", "open_channel"),
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
     "geartrain.engine.simulate": ("simulate",),
@@ -52,13 +55,16 @@ _ROOMS = {
         "Deadlock",
         "EndOfStream",
         "GeartrainError",
+        "PeerLost",
+        "PeerRefused",
+        "WireError",
         "WouldBlock",
     ),
     "geartrain.ports.clock": ("Clock", "SimClock", "WallClock"),
     "geartrain.ports.observer": ("Observer",),
     "geartrain.rules.grid": ("Cycle",),
     "geartrain.rules.lifecycle": ("DaemonFailurePhase", "DaemonState", "OnError"),
-    "geartrain.rules.pipeline": ("Policy",),
+    "geartrain.rules.pipeline": ("Mark", "Policy"),
     "geartrain.rules.restart": ("RestartPolicy",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

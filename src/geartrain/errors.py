@@ -61,3 +61,15 @@ class BadReply(GeartrainError, RuntimeError):
 
 class SetupFailed(GeartrainError, RuntimeError):
     """A hosted supervisor did not get ready. `__cause__` says why."""
+
+
+class WireError(GeartrainError):
+    """Something came over a link that is not what was agreed: no frame, no item of the reader's type, no sequence."""
+
+
+class PeerRefused(GeartrainError):
+    """The two ends of a channel do not fit, or the place is taken. Both sides are told, and both are named."""
+
+
+class PeerLost(GeartrainError):
+    """The other end has gone without closing, and is not coming back."""

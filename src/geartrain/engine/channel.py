@@ -29,7 +29,7 @@ from geartrain.ports.parking import here, park
 from geartrain.ports.turns import Owner, Wait, current_owner
 from geartrain.rules.checks import one_of
 from geartrain.rules.deadlock import Waiting
-from geartrain.rules.pipeline import POLICIES, Policy
+from geartrain.rules.pipeline import POLICIES, Mark, Policy
 
 T = TypeVar("T")
 
@@ -51,14 +51,6 @@ class ChannelStats(Struct, frozen=True):
     stable: int = 0
     dropped: int = 0
     redelivered: int = 0
-
-
-class Mark(Struct, frozen=True, order=True):
-    """Which item was handed over last: from which life of the writer, its number there, and whether it is a repeat."""
-
-    epoch: int
-    sequence: int
-    redelivered: bool = False
 
 
 class SendStream(ABC, Generic[T]):
