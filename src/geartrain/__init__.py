@@ -6,14 +6,14 @@ Every public name is here, and is imported when it is first used: `import geartr
 TYPE_CHECKING = False  # as typing's, which would cost a cold start more than all the rest of this file
 
 if TYPE_CHECKING:
-    from geartrain.engine.channel import Channel as Channel
-    from geartrain.engine.channel import ChannelStats as ChannelStats
-    from geartrain.engine.channel import ReceiveStream as ReceiveStream
-    from geartrain.engine.channel import SendStream as SendStream
     from geartrain.engine.channel import open_channel as open_channel
     from geartrain.engine.context import Context as Context
     from geartrain.engine.daemon import Daemon as Daemon
     from geartrain.engine.daemon import daemon as daemon
+    from geartrain.engine.ends import Channel as Channel
+    from geartrain.engine.ends import ChannelStats as ChannelStats
+    from geartrain.engine.ends import ReceiveStream as ReceiveStream
+    from geartrain.engine.ends import SendStream as SendStream
     from geartrain.engine.hosted import DaemonHealth as DaemonHealth
     from geartrain.engine.simulate import simulate as simulate
     from geartrain.engine.supervisor import Supervisor as Supervisor
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "geartrain.engine.channel": ("Channel", "ChannelStats", "ReceiveStream", "SendStream", "open_channel"),
+    "geartrain.engine.channel": ("open_channel",),
+    "geartrain.engine.ends": ("Channel", "ChannelStats", "ReceiveStream", "SendStream"),
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
     "geartrain.engine.simulate": ("simulate",),

@@ -23,7 +23,7 @@ from geartrain import (
     open_channel,
     simulate,
 )
-from geartrain.engine.channel import Channel
+from geartrain.engine.ends import Channel
 from geartrain.errors import BadType, BadValue, NotInUse
 
 Do = Callable[[Context], Awaitable[object]]

@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from geartrain import Clock, Context, Deadlock, SimClock, Supervisor, WallClock, daemon, open_channel, simulate
-from geartrain.engine.channel import Channel
+from geartrain.engine.ends import Channel
 from geartrain.errors import BadType, BadValue
 
 Scenario = Callable[[], Awaitable[object]]

@@ -5,7 +5,7 @@ import trio
 import trio.testing
 
 from geartrain import Context, SimClock, Supervisor, WallClock, open_channel
-from geartrain.engine.channel import Channel
+from geartrain.engine.ends import Channel
 
 
 @pytest.mark.trio

@@ -123,9 +123,9 @@ async def take(ctx: Context, step: Step, edges: Sequence[Channel[str]], item: st
     edge = edges[step.edge]
     match step.verb:
         case "send":
-            return await edge.send.send(item)
+            await edge.send.send(item)
         case "send_nowait":
-            return edge.send.send_nowait(item)
+            edge.send.send_nowait(item)
         case "receive":
             return await edge.recv.receive()
         case "receive_nowait":
@@ -133,7 +133,7 @@ async def take(ctx: Context, step: Step, edges: Sequence[Channel[str]], item: st
         case "select":
             return await select(*(other.recv for other in edges if other is not edge))
         case "sleep":
-            return await ctx.clock.sleep(step.time)
+            await ctx.clock.sleep(step.time)
         case "timeout":
             with ctx.clock.move_on_after(step.time) as scope:
                 return await edge.recv.receive()
@@ -146,7 +146,7 @@ async def take(ctx: Context, step: Step, edges: Sequence[Channel[str]], item: st
                     return ticks
                 await ctx.clock.sleep(step.edge)
         case "close":
-            return await (edge.recv.aclose() if step.time else edge.send.aclose())
+            await (edge.recv.aclose() if step.time else edge.send.aclose())
         case "fail":
             raise RuntimeError(item)
         case "signal":
@@ -161,15 +161,13 @@ async def take(ctx: Context, step: Step, edges: Sequence[Channel[str]], item: st
                 try:
                     await edge.send.wait_room()
                     await ctx.clock.sleep(step.time)
-                except ChannelClosed:
-                    pass
-                except ChannelInUse:
-                    pass
+                except (ChannelClosed, ChannelInUse):
+                    log.append((ctx.clock.now(), ctx.name, "child refused"))
                 finally:
                     log.append((ctx.clock.now(), ctx.name, "child left"))
 
             children.start_soon(waits)
-            return await ctx.clock.sleep(0)
+            await ctx.clock.sleep(0)
     return None
 
 

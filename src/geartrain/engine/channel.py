@@ -1,160 +1,25 @@
-"""The typed channel between two daemons: one writer, one reader, and never more than `maxsize` items between them.
+"""The typed channel inside a process: one writer, one reader, and never more than `maxsize` items between them.
 
     writer                        pipe                         reader
     await send(x)   ---------->   [ x y z ]   ---------->      await receive()
     waits while it is full                                     waits while it is empty
 
-An operation that can be done at once is done at once, without a checkpoint; after `BUDGET` of them in a row the loop
-goes round once. In real time an end that must wait lets the loop go round twice before it parks: the other end is
-often just behind, and a park costs more than a round.
-
 What waits, waits for a state of the pipe, and takes nothing before it goes on: so a cancelled `send` has not sent, and
-a cancelled `receive` has lost nothing.
-
-`maxsize=0` is a rendezvous: there is room only while the reader is asking.
+a cancelled `receive` has lost nothing. `maxsize=0` is a rendezvous: there is room only while the reader is asking.
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, TypeVar
 
-from msgspec import Struct
-
-from geartrain.engine.holders import who_could_use
-from geartrain.errors import BadType, BadValue, ChannelClosed, ChannelInUse, EndClosed, EndOfStream, WouldBlock
-from geartrain.ports.parking import here, park
-from geartrain.ports.turns import Owner, Wait, current_owner
+from geartrain.engine.ends import Asker, Channel, ChannelStats, ReadingEnd, WritingEnd
+from geartrain.errors import BadType, BadValue, ChannelClosed, EndClosed, EndOfStream, WouldBlock
+from geartrain.ports.parking import park
+from geartrain.ports.turns import Wait
 from geartrain.rules.checks import one_of
-from geartrain.rules.deadlock import Waiting
 from geartrain.rules.pipeline import POLICIES, Mark, Policy
 
 T = TypeVar("T")
-
-# How many operations may follow each other before the loop goes round. The checkpoint is nearly all a message costs.
-BUDGET = 64
-
-
-class ChannelStats(Struct, frozen=True):
-    """What an end knows of its channel. Counts are since the channel was opened."""
-
-    current_buffer_used: int
-    max_buffer_size: float
-    open_send_streams: int
-    open_receive_streams: int
-    waiters_send: int
-    waiters_receive: int
-    accepted: int = 0
-    taken: int = 0
-    stable: int = 0
-    dropped: int = 0
-    redelivered: int = 0
-
-
-class SendStream(ABC, Generic[T]):
-    """The writing end of a channel. One task at a time may use it."""
-
-    __slots__ = ("__weakref__",)
-
-    @abstractmethod
-    async def send(self, item: T) -> None:
-        """Hand over an item, waiting for room. Cancelled, it has not sent."""
-
-    @abstractmethod
-    def send_nowait(self, item: T) -> None:
-        """Hand over an item, or raise `WouldBlock` when there is no room."""
-
-    @abstractmethod
-    async def wait_room(self) -> None:
-        """Return when `send_nowait` would succeed. Takes nothing."""
-
-    @abstractmethod
-    def has_room(self) -> bool:
-        """Whether `send_nowait` would succeed now; raises what it would raise if the channel is closed."""
-
-    @abstractmethod
-    async def drain(self) -> None:
-        """Return when all that was sent is stable: the reader has asked past it, or closed."""
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """Say that no more will come: the reader gets `EndOfStream` after what was sent. Never waits."""
-
-    @abstractmethod
-    def statistics(self) -> ChannelStats:
-        """How the channel stands."""
-
-
-class ReceiveStream(ABC, Generic[T]):
-    """The reading end of a channel. One task at a time may use it; `async for` takes items until the writer closes."""
-
-    __slots__ = ("__weakref__",)
-
-    @abstractmethod
-    async def receive(self) -> T:
-        """The next item, waiting for it. Cancelled, nothing is lost."""
-
-    @abstractmethod
-    def receive_nowait(self) -> T:
-        """The next item, or `WouldBlock` when there is none."""
-
-    @abstractmethod
-    def has_item(self) -> bool:
-        """Whether `receive_nowait` would succeed now; raises `EndOfStream` when nothing will come any more."""
-
-    @abstractmethod
-    def discard_oldest(self) -> bool:
-        """Throw away the item that waits longest, and count it as dropped; False when none waits."""
-
-    @property
-    @abstractmethod
-    def mark(self) -> Mark:
-        """Which item was handed over last."""
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """Say that no more is wanted: the writer gets `ChannelClosed`. Never waits."""
-
-    @abstractmethod
-    def statistics(self) -> ChannelStats:
-        """How the channel stands."""
-
-    @abstractmethod
-    def ask(self, asker: "Asker") -> None:
-        """Wake the asker when `receive_nowait` would not block. `ChannelInUse` when somebody is asking already."""
-
-    @abstractmethod
-    def withdraw(self) -> None:
-        """The asker asks no more."""
-
-    @abstractmethod
-    def waiting_for(self, owner: Owner) -> Waiting:
-        """How a wait of this daemon at this end is described, and who could end it."""
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        try:
-            return await self.receive()
-        except EndOfStream:
-            raise StopAsyncIteration from None
-
-
-class Asker(Protocol):
-    """Who waits for an item: one task in `receive`, or a `select` over several ends."""
-
-    def wake(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Channel(Generic[T]):
-    """Both ends of a channel."""
-
-    send: SendStream[T]
-    recv: ReceiveStream[T]
 
 
 def open_channel(maxsize: float = 0, *, policy: Policy = "block", name: str = "") -> Channel[T]:
@@ -289,18 +154,18 @@ class _Pipe(Generic[T]):
         return f"channel {self.name!r}" if self.name else f"a channel of maxsize {self.maxsize}"
 
 
-class _Sender(SendStream[T]):
+class _Sender(WritingEnd[T]):
     """The writing end of a pipe."""
 
-    __slots__ = ("_pipe", "_steps", "last_user")
+    __slots__ = ("_pipe",)
 
     def __init__(self, pipe: _Pipe[T]) -> None:
+        super().__init__(pipe)
         self._pipe = pipe
-        self._steps = BUDGET
-        self.last_user: Owner | bool = False
 
-    def __repr__(self) -> str:
-        return f"<writing end of {self._pipe}>"
+    @property
+    def _other_end(self) -> "_Receiver[T]":
+        return self._pipe.receiver
 
     async def send(self, item: T) -> None:
         pipe = self._pipe
@@ -331,32 +196,6 @@ class _Sender(SendStream[T]):
             raise ChannelClosed(f"the reader of {pipe} has closed; nothing can be sent any more")
         return len(pipe.buffer) < pipe.limit or pipe.policy != "block"
 
-    async def wait_room(self) -> None:
-        pipe = self._pipe
-        if pipe.writer_waits:
-            raise self._in_use("another send()")
-        if self.has_room() and self._steps:
-            return
-        spot = here()
-        turns = spot.turns
-        if turns is not None:
-            self.last_user = current_owner.get() or True
-        pipe.writer_waits = True
-        try:
-            if turns is None or not self._steps:
-                self._steps = BUDGET
-                await spot.ways.checkpoint()
-                if len(pipe.buffer) >= pipe.limit and turns is None:
-                    await spot.ways.checkpoint()
-            while not self.has_room():
-                pipe.writer = spot.park(self)
-                try:
-                    await pipe.writer.wait()
-                finally:
-                    pipe.writer = None
-        finally:
-            pipe.writer_waits = False
-
     async def drain(self) -> None:
         pipe = self._pipe
         if pipe.drainer is not None:
@@ -377,29 +216,19 @@ class _Sender(SendStream[T]):
     def statistics(self) -> ChannelStats:
         return self._pipe.statistics()
 
-    def waiting_for(self, owner: Owner) -> Waiting:
-        readers = who_could_use(self._pipe.receiver, not_by=owner)
-        return Waiting(owner.name, f"waits to send into {self._pipe}{_named(readers, 'read by')}", _living(readers))
 
-    def _in_use(self, second: str) -> ChannelInUse:
-        return ChannelInUse(
-            f"a task is waiting in the writing end of {self._pipe}, and {second} came beside it; "
-            "one task writes to a channel: give each writer a channel of its own and merge() them"
-        )
-
-
-class _Receiver(ReceiveStream[T]):
+class _Receiver(ReadingEnd[T]):
     """The reading end of a pipe."""
 
-    __slots__ = ("_pipe", "_steps", "last_user")
+    __slots__ = ("_pipe",)
 
     def __init__(self, pipe: _Pipe[T]) -> None:
+        super().__init__(pipe)
         self._pipe = pipe
-        self._steps = BUDGET
-        self.last_user: Owner | bool = False
 
-    def __repr__(self) -> str:
-        return f"<reading end of {self._pipe}>"
+    @property
+    def _other_end(self) -> _Sender[T]:
+        return self._pipe.sender
 
     async def receive(self) -> T:
         pipe = self._pipe
@@ -415,29 +244,6 @@ class _Receiver(ReceiveStream[T]):
         if not self.has_item():
             raise WouldBlock(f"{pipe} is empty")
         return pipe.take()
-
-    async def _wait_item(self) -> None:
-        pipe = self._pipe
-        if pipe.reader_asks:
-            raise self._in_use("another receive()")
-        if pipe.send_closed or pipe.receive_closed:
-            self.has_item()
-        spot = here()
-        turns = spot.turns
-        if turns is not None:
-            self.last_user = current_owner.get() or True
-        pipe.begin_asking(None)
-        try:
-            if turns is None or not self._steps:
-                self._steps = BUDGET
-                await spot.ways.checkpoint()
-                if not pipe.buffer and turns is None:
-                    await spot.ways.checkpoint()
-            while not (pipe.buffer or self.has_item()):
-                wait = pipe.asker = spot.park(self)
-                await wait.wait()
-        finally:
-            pipe.stop_asking()
 
     def has_item(self) -> bool:
         pipe = self._pipe
@@ -459,15 +265,6 @@ class _Receiver(ReceiveStream[T]):
             pipe.writer.wake()
         return True
 
-    def ask(self, asker: Asker) -> None:
-        if self._pipe.reader_asks:
-            raise self._in_use("select()")
-        self.last_user = current_owner.get() or True
-        self._pipe.begin_asking(asker)
-
-    def withdraw(self) -> None:
-        self._pipe.stop_asking()
-
     @property
     def mark(self) -> Mark:
         return Mark(0, self._pipe.taken)
@@ -482,26 +279,3 @@ class _Receiver(ReceiveStream[T]):
 
     def statistics(self) -> ChannelStats:
         return self._pipe.statistics()
-
-    def waiting_for(self, owner: Owner) -> Waiting:
-        writers = who_could_use(self._pipe.sender, not_by=owner)
-        return Waiting(
-            owner.name, f"waits to receive from {self._pipe}{_named(writers, 'written by')}", _living(writers)
-        )
-
-    def _in_use(self, second: str) -> ChannelInUse:
-        return ChannelInUse(
-            f"a task is waiting in the reading end of {self._pipe}, and {second} came beside it; "
-            "one task reads from a channel: use tee() or load_balance() to serve several"
-        )
-
-
-def _living(owners: Sequence[Owner] | None) -> tuple[str, ...] | None:
-    return None if owners is None else tuple(owner.name for owner in owners if not owner.finished)
-
-
-def _named(owners: Sequence[Owner] | None, role: str) -> str:
-    if not owners:
-        return ""
-    names = (f"{owner.name}, who has finished without closing it" if owner.finished else owner.name for owner in owners)
-    return f", {role} {' or '.join(names)}"

@@ -31,9 +31,9 @@ class Holder(Owner, Protocol):
 holders: WeakSet[Holder] = WeakSet()
 
 
-def who_could_use(end: End, *, not_by: Owner) -> Sequence[Owner] | None:
+def who_could_use(end: End | None, *, not_by: Owner) -> Sequence[Owner] | None:
     """The daemons that could use this end, finished ones included; None when it belongs to the outside."""
-    if end.last_user is True:
+    if end is None or end.last_user is True:
         return None
     if end.last_user:
         return (end.last_user,)

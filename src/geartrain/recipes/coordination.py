@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from geartrain.engine.channel import Channel, ReceiveStream, SendStream, open_channel
+from geartrain.engine.channel import open_channel
 from geartrain.engine.context import Context
+from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.signal import Lock, Signal
 from geartrain.errors import BadReply, BadValue, ChannelClosed, EndOfStream, WouldBlock
 from geartrain.ports.clock import Clock, Ticks

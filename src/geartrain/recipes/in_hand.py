@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from geartrain.engine.channel import ReceiveStream, SendStream
+from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.errors import ChannelClosed
 
 

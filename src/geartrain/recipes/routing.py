@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from geartrain.engine.channel import ReceiveStream, SendStream
+from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.signal import Bell
 from geartrain.errors import BadValue, EndOfStream
 from geartrain.recipes.coordination import select

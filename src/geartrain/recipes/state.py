@@ -6,7 +6,7 @@ A channel can do the same by itself: `open_channel(8, policy="drop_oldest")`.
 from abc import abstractmethod
 from typing import Generic, TypeVar
 
-from geartrain.engine.channel import BUDGET, ChannelStats, ReceiveStream, SendStream
+from geartrain.engine.ends import BUDGET, ChannelStats, ReceiveStream, SendStream
 from geartrain.ports.parking import here
 
 T = TypeVar("T")
