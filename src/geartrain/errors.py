@@ -44,11 +44,20 @@ class EndClosed(ChannelClosed, EndOfStream):
 class DaemonError(GeartrainError):
     """A daemon failed and its policy did not absorb it. `__cause__` is what the daemon raised first."""
 
-    def __init__(self, name: str, phase: str, cause: BaseException) -> None:
-        super().__init__(f"daemon {name!r} failed in {phase}: {type(cause).__name__}: {cause}")
+    def __init__(self, name: str, phase: str, cause: BaseException, deaths: int = 0) -> None:
+        loop = f" {deaths} times, and is not started again; it began" if deaths else ""
+        super().__init__(f"daemon {name!r} failed{loop} in {phase}: {in_words(cause)}")
         self.name = name
         self.phase = phase
         self.__cause__ = cause
+
+
+def in_words(error: BaseException) -> str:
+    """An error in one line. Of a group its members are told, for a group by itself says nothing."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(in_words(part) for part in error.exceptions)
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class Deadlock(GeartrainError):

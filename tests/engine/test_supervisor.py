@@ -662,3 +662,129 @@ async def test_a_deadlock_comes_out_of_the_block() -> None:
 def test_errors_keep_their_kind() -> None:
     assert issubclass(BadType, TypeError)
     assert issubclass(BadValue, ValueError)
+
+
+# -- what newcomers met ---------------------------------------------------------------------------------------------
+
+
+async def test_stop_before_the_block_is_entered_tells_nobody() -> None:
+    stopping: list[bool] = []
+    sup = Supervisor(clock=SimClock())
+    assert await sup.stop() == ()
+    sup.spawn(lambda ctx: noted(stopping, ctx.stopping), name="it")
+    async with sup:
+        await sup.wait_all_started()
+    assert stopping == [False]
+
+
+async def noted(log: list[bool], value: bool) -> None:
+    log.append(value)
+
+
+def test_an_exit_from_the_body_comes_out_as_it_is() -> None:
+    async def scenario(error: BaseException) -> None:
+        async with Supervisor(clock=SimClock()) as sup:
+            sup.spawn(sleeps)
+            raise error
+
+    for backend in ("asyncio", "trio"):
+        with pytest.raises(SystemExit):
+            simulate(scenario, SystemExit(3), backend=backend)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(scenario, KeyboardInterrupt(), backend=backend)
+
+
+async def test_the_first_cause_is_that_of_the_first_death_that_counts() -> None:
+    deaths = iter([0, 50, 100, 150, 200, 240, 241])
+
+    async def dies(ctx: Context) -> None:
+        await ctx.clock.wait_until(next(deaths))
+        raise RuntimeError(f"died at {ctx.clock.now():g}")
+
+    sup = restarting(base=0, max_retries=2, within=60)
+    sup.spawn(dies)
+    with pytest.raises(ExceptionGroup) as raised:
+        await run_for(sup, 1000)
+    (error,) = leaves(raised.value)
+    assert str(error) == (
+        "daemon 'dies' failed 3 times, and is not started again; it began in run: RuntimeError: died at 200"
+    )
+
+
+async def test_an_error_that_is_a_group_is_told_by_its_members() -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        async with Supervisor(clock=SimClock()) as sup:
+            sup.add(Scripted([], run=raises_group), name="it")
+    (error,) = leaves(raised.value)
+    assert str(error) == "daemon 'it' failed in run: RuntimeError: broken; OSError: and lost"
+
+
+async def test_a_block_that_waits_for_a_clock_nobody_drives_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geartrain.engine.supervisor._PATIENCE_S", 0.02)
+    sup = Supervisor(clock=SimClock())
+
+    async def end_it_when_it_was_said() -> None:
+        while "nobody drives its SimClock" not in caplog.text:
+            await anyio.sleep(0.005)
+        await sup.stop(grace=0)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end_it_when_it_was_said)
+        async with sup:
+            sup.spawn(sleeps)
+    assert "waits for sleeps" in caplog.text
+
+
+async def test_what_the_supervisor_says_of_a_daemon_carries_virtual_time(caplog: pytest.LogCaptureFixture) -> None:
+    clock = SimClock(t0=7)
+    async with Supervisor(clock=clock, on_error="ignore") as sup:
+        sup.add(Scripted([], run=raises), name="it")
+    (record,) = caplog.records
+    assert (record.name, vars(record)["sim_time"]) == ("geartrain.it", 7.0)
+
+
+def test_a_supervisor_shows_its_daemons() -> None:
+    sup = Supervisor()
+    assert repr(sup) == "<Supervisor of nobody>"
+    sup.spawn(sleeps)
+    assert repr(sup) == "<Supervisor of sleeps starting>"
+
+
+class HalfAClock:
+    def now(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+@daemon
+async def takes_two(ctx: Context, first: int, second: int) -> None: ...
+
+
+async def plain_main() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "said"),
+    [
+        (lambda sup: sup.add(takes_two(1, 2), restart=RestartPolicy()), ValueError, "does nothing with on_error="),
+        (lambda sup: sup.add(takes_two, 1), TypeError, "missing a required argument: 'second'"),
+        (lambda sup: sup.spawn(sleeps, 1), TypeError, "too many positional arguments"),
+        (lambda sup: sup.spawn(takes_two, 1), TypeError, "give it to add()"),
+        (lambda sup: sup.spawn(print), TypeError, "expected an `async def fn(ctx, ...)`"),
+        (lambda _: Supervisor(clock=SimClock), TypeError, "clock must be a Clock"),  # type: ignore[arg-type]
+        (lambda _: Supervisor(clock=HalfAClock()), TypeError, "it lacks every, fail_after"),  # type: ignore[arg-type]
+        (lambda _: Supervisor(logger="log"), TypeError, "must be a logging.Logger"),  # type: ignore[arg-type]
+        (lambda _: simulate(plain_main()), TypeError, "not simulate(main(...))"),  # type: ignore[arg-type]
+        (lambda _: simulate(3), TypeError, "expected an `async def`, got 3"),  # type: ignore[arg-type]
+        (lambda _: open_channel(name=3), TypeError, "name must be a string"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_newcomers_mistake_is_refused_where_they_wrote_it(
+    use: Callable[[Any], object], kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind) as refused:
+        use(Supervisor())
+    assert said in str(refused.value)

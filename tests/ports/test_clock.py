@@ -1,9 +1,11 @@
 """Time: the wall clock, and virtual time that is exact on every loop."""
 
+import asyncio
 import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -369,6 +371,29 @@ async def test_who_waits_for_a_busy_daemon_is_not_stuck() -> None:
         await clock.run()
 
 
+async def test_who_may_still_write_is_not_taken_for_gone_because_another_writer_has_finished() -> None:
+    clock = SimClock()
+    requests: Channel[int] = open_channel(0)
+
+    async def asks_once(ctx: Context, out: Channel[int]) -> None:
+        await out.send.send(1)
+
+    async def asks_when_it_is_stopped(ctx: Context, out: Channel[int]) -> None:
+        await ctx.stop_event.wait()
+        await out.send.send(2)
+
+    async def serves(ctx: Context, inp: Channel[int]) -> None:
+        async for _ in inp.recv:
+            await ctx.clock.sleep(1)
+
+    async with Supervisor(clock=clock) as sup:
+        sup.spawn(asks_once, requests)
+        sup.spawn(asks_when_it_is_stopped, requests)
+        sup.spawn(serves, requests)
+        await clock.run()
+        await sup.stop(grace=0)
+
+
 # -- exactness ------------------------------------------------------------------------------------------------------
 
 STAGES = 40
@@ -534,6 +559,18 @@ def test_a_task_that_polls_is_no_silent_hang(caplog: pytest.LogCaptureFixture) -
         caplog.clear()
         assert run() == [0.0, 1.0]
         assert "goes round and round" in caplog.text
+
+
+def test_the_loops_of_asyncio_keep_what_is_ready_where_we_look() -> None:
+    """`_ready` is private to asyncio: if it goes, quiet must be found in another way."""
+
+    async def scenario() -> tuple[int, int]:
+        loop: Any = asyncio.get_running_loop()
+        before = len(loop._ready)
+        loop.call_soon(int)
+        return before, len(loop._ready)
+
+    assert asyncio.run(scenario()) == (0, 1)
 
 
 # -- ticks ----------------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ def open_channel(maxsize: float = 0, *, policy: Policy = "block", name: str = ""
     `drop_newest`. Drops are counted in `statistics().dropped`. The name is for messages.
     """
     one_of("policy", policy, POLICIES)
+    if not isinstance(name, str):
+        raise BadType(f"a channel's name must be a string, got {name!r}")
     pipe: _Pipe[T] = _Pipe(_checked_maxsize(maxsize, policy), policy, name)
     return Channel(pipe.sender, pipe.receiver)
 
@@ -182,7 +184,8 @@ class _Sender(WritingEnd[T]):
         if pipe.writer_waits:
             raise self._in_use("send_nowait()")
         if not self.has_room():
-            raise WouldBlock(f"{pipe} is full: {len(pipe.buffer)} items wait to be received")
+            held = f"is full: {len(pipe.buffer)} items wait" if pipe.buffer else "is a rendezvous, and nobody waits"
+            raise WouldBlock(f"{pipe} {held} to be received" if pipe.buffer else f"{pipe} {held} in receive()")
         if len(pipe.buffer) < pipe.limit or pipe.make_room():
             pipe.buffer.append(item)
             if pipe.asker is not None:
@@ -233,7 +236,7 @@ class _Receiver(ReadingEnd[T]):
     async def receive(self) -> T:
         pipe = self._pipe
         if not self._steps or not pipe.buffer or pipe.reader_asks:
-            await self._wait_item()
+            await self.wait_item()
         self._steps -= 1
         return pipe.take()
 

@@ -44,6 +44,7 @@ class FunctionDaemon(Daemon, Generic[P]):
     def __init__(
         self, fn: Callable[Concatenate[Context, P], Awaitable[object]], name: str, *args: P.args, **kwargs: P.kwargs
     ) -> None:
+        _check_arguments(fn, args, kwargs)
         self.name = name
         self._fn = fn
         self._args = args
@@ -90,9 +91,24 @@ def daemon(fn: Callable[..., Awaitable[object]] | None = None, *, name: str | No
     return dress if fn is None else dress(fn)
 
 
+def _check_arguments(fn: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    """Arguments that do not fit are refused here, and not in another task a moment later."""
+    try:
+        signature = inspect.signature(fn)
+    except ValueError:
+        return
+    try:
+        signature.bind(None, *args, **kwargs)
+    except TypeError as misfit:
+        name = getattr(fn, "__name__", repr(fn))
+        raise BadType(f"daemon function {name}{signature} was given other arguments after ctx: {misfit}") from None
+
+
 def checked_function(user: str, fn: object) -> Callable[..., Awaitable[object]]:
     """An `async def`, or something that is called like one. What only looks like one is found when it is called."""
-    if not callable(fn) or isinstance(fn, type):
+    if isinstance(fn, DaemonFactory):
+        raise BadType(f"{user} got the @daemon factory {fn.name!r}; give it to add(), with its arguments")
+    if not callable(fn) or isinstance(fn, type) or inspect.isbuiltin(fn):
         raise BadType(f"{user} expected an `async def fn(ctx, ...)`, got {fn!r}")
     if inspect.isfunction(fn) and fn.__name__ != "<lambda>" and not inspect.iscoroutinefunction(inspect.unwrap(fn)):
         raise BadType(

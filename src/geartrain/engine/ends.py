@@ -92,6 +92,10 @@ class ReceiveStream(ABC, Generic[T]):
         """The next item, or `WouldBlock` when there is none."""
 
     @abstractmethod
+    async def wait_item(self) -> None:
+        """Return when `receive_nowait` would succeed. Takes nothing; raises `EndOfStream` as `receive` does."""
+
+    @abstractmethod
     def has_item(self) -> bool:
         """Whether `receive_nowait` would succeed now; raises `EndOfStream` when nothing will come any more."""
 
@@ -165,12 +169,12 @@ class Carrier(Protocol):
 class WritingEnd(SendStream[T]):
     """A writing end that waits for room. What has room, and what is done with an item, is the carrier's."""
 
-    __slots__ = ("_carrier", "_steps", "last_user")
+    __slots__ = ("_carrier", "_steps", "users")
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._steps = BUDGET
-        self.last_user: Owner | bool = False
+        self.users: tuple[Owner | None, ...] = ()
 
     def __repr__(self) -> str:
         return f"<writing end of {self._carrier}>"
@@ -184,7 +188,7 @@ class WritingEnd(SendStream[T]):
         spot = here()
         turns = spot.turns
         if turns is not None:
-            self.last_user = current_owner.get() or True
+            _note_user(self)
         carrier.writer_waits = True
         try:
             if turns is None or not self._steps:
@@ -220,25 +224,26 @@ class WritingEnd(SendStream[T]):
 class ReadingEnd(ReceiveStream[T]):
     """A reading end that waits for an item. Where items come from is the carrier's."""
 
-    __slots__ = ("_carrier", "_steps", "last_user")
+    __slots__ = ("_carrier", "_steps", "users")
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._steps = BUDGET
-        self.last_user: Owner | bool = False
+        self.users: tuple[Owner | None, ...] = ()
 
     def __repr__(self) -> str:
         return f"<reading end of {self._carrier}>"
 
-    async def _wait_item(self) -> None:
+    async def wait_item(self) -> None:
         carrier = self._carrier
         if carrier.reader_asks:
             raise self._in_use("another receive()")
-        self.has_item()
+        if self.has_item() and self._steps:
+            return
         spot = here()
         turns = spot.turns
         if turns is not None:
-            self.last_user = current_owner.get() or True
+            _note_user(self)
         carrier.begin_asking(None)
         try:
             if turns is None or not self._steps:
@@ -255,7 +260,7 @@ class ReadingEnd(ReceiveStream[T]):
     def ask(self, asker: Asker) -> None:
         if self._carrier.reader_asks:
             raise self._in_use("select()")
-        self.last_user = current_owner.get() or True
+        _note_user(self)
         self._carrier.begin_asking(asker)
 
     def withdraw(self) -> None:
@@ -276,6 +281,13 @@ class ReadingEnd(ReceiveStream[T]):
             f"a task is waiting in the reading end of {self._carrier}, and {second} came beside it; "
             "one task reads from a channel: use tee() or load_balance() to serve several"
         )
+
+
+def _note_user(end: WritingEnd[T] | ReadingEnd[T]) -> None:
+    """Remember which daemons have waited here; None stands for whoever is none."""
+    user = current_owner.get()
+    if user not in end.users:
+        end.users = (*end.users, user)
 
 
 def _living(owners: Sequence[Owner] | None) -> tuple[str, ...] | None:

@@ -1,7 +1,8 @@
 """Which daemons could use a channel end: asked only when virtual time has come to an end and somebody still waits.
 
-An end that was used belongs to its last user. One that nobody has used yet could be used by the daemons that hold
-it: in their attributes, their arguments, or the variables a function closes over.
+An end could be used by the daemons that have waited in it, and by those that hold it: in their attributes, their
+arguments, or the variables a function closes over. If somebody outside of any daemon has waited in it, it may be
+used from there again.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,9 +18,9 @@ _DEPTH = 4
 
 
 class End(Protocol):
-    """A channel end: `last_user` is False until it is used, True when that was outside of any daemon."""
+    """A channel end, and the daemons that have waited in it; None stands for the outside."""
 
-    last_user: Owner | bool
+    users: tuple[Owner | None, ...]
 
 
 class Holder(Owner, Protocol):
@@ -33,12 +34,11 @@ holders: WeakSet[Holder] = WeakSet()
 
 def who_could_use(end: End | None, *, not_by: Owner) -> Sequence[Owner] | None:
     """The daemons that could use this end, finished ones included; None when it belongs to the outside."""
-    if end is None or end.last_user is True:
+    if end is None or None in end.users:
         return None
-    if end.last_user:
-        return (end.last_user,)
-    found = sorted((holder for holder in holders if holder is not not_by and _holds(holder, end)), key=_name)
-    return found or None
+    found: set[Owner] = {user for user in end.users if user is not None}
+    found |= {holder for holder in holders if holder is not not_by and _holds(holder, end)}
+    return sorted(found, key=_name) or None
 
 
 def _holds(holder: Holder, end: End) -> bool:
@@ -51,7 +51,7 @@ def _reachable(thing: object, depth: int, seen: set[int]) -> Iterator[object]:
     seen.add(id(thing))
     yield thing
     # Through an end one would come to the other end, which its holder may not use.
-    if depth > 0 and not hasattr(thing, "last_user"):
+    if depth > 0 and not hasattr(thing, "users"):
         for part in _parts(thing):
             yield from _reachable(part, depth - 1, seen)
 
@@ -80,5 +80,5 @@ def _is_set(cell: object) -> bool:
     return hasattr(cell, "cell_contents")
 
 
-def _name(holder: Holder) -> str:
-    return holder.name
+def _name(owner: Owner) -> str:
+    return owner.name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from msgspec import Struct
 
-from geartrain.engine.context import ClockLogger, Context
+from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.reporter import Reporter
 from geartrain.engine.signal import Signal
@@ -222,7 +222,7 @@ class Hosted:
                 self.watch.run_ended(ok=ok)
 
     def _new_context(self, scope: anyio.CancelScope) -> Context:
-        logger = ClockLogger(self._reporter.logger.getChild(self.name), self._clock)
+        logger = self._reporter.logger_of(self.name)
         return Context(self._clock, scope, logger, self.name, self._supervisor, self.stop)
 
     def _step(self, event: Event) -> Order:

@@ -2,6 +2,8 @@
 
 import logging
 
+from geartrain.engine.context import ClockLogger
+from geartrain.ports.clock import Clock
 from geartrain.ports.observer import Observer, Watch, tell
 from geartrain.rules.lifecycle import DaemonFailurePhase, End, Pause
 
@@ -9,10 +11,15 @@ from geartrain.rules.lifecycle import DaemonFailurePhase, End, Pause
 class Reporter:
     """Knows which daemons are unwell: a daemon is at fault from its first error until it has started again."""
 
-    def __init__(self, logger: logging.Logger, observer: Observer | None) -> None:
-        self.logger = logger
+    def __init__(self, logger: logging.Logger, clock: Clock, observer: Observer | None) -> None:
+        self._logger = logger
+        self._clock = clock
         self._observer = observer
         self._unwell: set[str] = set()
+
+    def logger_of(self, daemon: str) -> ClockLogger:
+        """The logger of a daemon, which the supervisor too uses to speak of it. Its records carry `sim_time`."""
+        return ClockLogger(self._logger.getChild(daemon), self._clock)
 
     def watch(self, daemon: str) -> Watch | None:
         return None if self._observer is None else Watch(self._observer, daemon)
@@ -43,7 +50,7 @@ class Reporter:
 
     def failed(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
         """A hook raised. What follows is not known yet."""
-        self.logger.debug("daemon %r raised in %s: %r", daemon, phase, error)
+        self.logger_of(daemon).debug("daemon %r raised in %s: %r", daemon, phase, error)
         if self._observer is None:
             return
         tell(self._observer.on_daemon_error, daemon, phase, error)
@@ -55,23 +62,31 @@ class Reporter:
 
     def outcome(self, daemon: str, error: BaseException, order: Pause | End) -> None:
         """What followed. An error that is raised to the caller needs no second report here."""
+        logger = self.logger_of(daemon)
         match order:
             case Pause(delay_s):
-                self.logger.warning("daemon %r failed; again in %g s", daemon, delay_s, exc_info=error)
+                logger.warning("daemon %r failed; again in %g s", daemon, delay_s, exc_info=error)
             case End(None):
-                self.logger.error("daemon %r failed, and is not started again", daemon, exc_info=error)
+                logger.error("daemon %r failed, and is not started again", daemon, exc_info=error)
             case End():
-                self.logger.debug("daemon %r failed, and ends the supervisor", daemon)
+                logger.debug("daemon %r failed, and ends the supervisor", daemon)
 
     def ended(self, daemon: str) -> None:
         if self._observer is not None:
             tell(self._observer.on_daemon_stop, daemon)
 
     def late(self, daemons: tuple[str, ...], grace: float) -> None:
-        self.logger.warning("not stopped within %g s, and cancelled: %s", grace, ", ".join(daemons))
+        self._logger.warning("not stopped within %g s, and cancelled: %s", grace, ", ".join(daemons))
+
+    def undriven(self, daemons: list[str]) -> None:
+        self._logger.warning(
+            "the supervisor's block waits for %s, but nobody drives its SimClock; "
+            "before the block is left, `await clock.advance(...)`, `clock.run()` or `sup.stop()`",
+            ", ".join(daemons),
+        )
 
     def defiant(self, daemon: str) -> None:
-        self.logger.error("daemon %r was cancelled, and goes on all the same", daemon)
+        self.logger_of(daemon).error("daemon %r was cancelled, and goes on all the same", daemon)
 
     def cleanup_cut(self, daemon: str) -> None:
-        self.logger.warning("on_stop of daemon %r did not finish in time, and was cancelled", daemon)
+        self.logger_of(daemon).warning("on_stop of daemon %r did not finish in time, and was cancelled", daemon)

@@ -10,10 +10,11 @@ simulate(main)                      # on asyncio
 simulate(main, backend="trio")      # the same, event by event
 """
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeVar, TypeVarTuple, cast
 
-from geartrain.engine.daemon import checked_function
+from geartrain.errors import BadType
 from geartrain.ports.parking import run_quietly
 
 R = TypeVar("R")
@@ -22,5 +23,13 @@ Args = TypeVarTuple("Args")
 
 def simulate(main: Callable[[*Args], Awaitable[R]], *args: *Args, backend: Literal["asyncio", "trio"] = "asyncio") -> R:
     """Run `await main(*args)` to its end, and return what it returns."""
-    checked_function("simulate()", main)
+    _check_main(main)
     return cast(R, run_quietly(backend, main, *args))
+
+
+def _check_main(main: object) -> None:
+    if inspect.iscoroutine(main):
+        main.close()
+        raise BadType("simulate() expected the function itself: write simulate(main, *args), not simulate(main(...))")
+    if not callable(main) or (inspect.isfunction(main) and not inspect.iscoroutinefunction(inspect.unwrap(main))):
+        raise BadType(f"simulate() expected an `async def`, got {main!r}")

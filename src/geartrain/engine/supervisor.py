@@ -31,6 +31,9 @@ from geartrain.rules.checks import number, one_of
 from geartrain.rules.lifecycle import POLICIES, End, OnError
 from geartrain.rules.restart import RestartPolicy
 
+# How long the end of the block waits in real time before it says that nobody drives its virtual clock.
+_PATIENCE_S = 1.0
+
 # How long a cancelled daemon is waited for beyond its cleanup, before it is called defiant.
 _DEFIANCE_S = 1.0
 
@@ -47,14 +50,16 @@ class Supervisor:
         logger: logging.Logger | None = None,
         observer: Observer | None = None,
     ) -> None:
-        if clock is not None and not isinstance(clock, Clock):
-            raise BadType(f"Supervisor clock must be a Clock, as WallClock() or SimClock(), got {clock!r}")
+        _check_clock(clock)
+        if logger is not None and not isinstance(logger, logging.Logger):
+            raise BadType(f"Supervisor logger must be a logging.Logger, got {logger!r}")
         if observer is not None and not isinstance(observer, Observer):
             raise BadType(f"Supervisor observer must inherit from geartrain.Observer, got {observer!r}")
         self._clock: Clock = WallClock() if clock is None else clock
         self._on_error: OnError = _checked_policy("Supervisor", on_error)
         self._restart = _checked_restart("Supervisor", restart) or RestartPolicy()
-        self._reporter = Reporter(logging.getLogger("geartrain") if logger is None else logger, observer)
+        self._logger = logging.getLogger("geartrain") if logger is None else logger
+        self._reporter = Reporter(self._logger, self._clock, observer)
         self._hosted: dict[str, Hosted] = {}
         self._launched: list[Hosted] = []
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -63,13 +68,17 @@ class Supervisor:
         self._all_ended = Signal("the end of all daemons")
         self._exit: BaseException | None = None
 
+    def __repr__(self) -> str:
+        daemons = ", ".join(f"{name} {health.state}" for name, health in self.snapshot().items())
+        return f"<Supervisor of {daemons or 'nobody'}>"
+
     @property
     def clock(self) -> Clock:
         return self._clock
 
     @property
     def logger(self) -> logging.Logger:
-        return self._reporter.logger
+        return self._logger
 
     @property
     def stop_event(self) -> Signal:
@@ -125,6 +134,8 @@ class Supervisor:
             raise BadValue(f"duplicate daemon name {title!r}; pass a unique `name=...`")
         policy = self._on_error if on_error is None else _checked_policy(f"daemon {title!r}", on_error)
         rule = _checked_restart(f"daemon {title!r}", restart) or self._restart
+        if restart is not None and policy != "restart":
+            raise BadValue(f"daemon {title!r} is given restart=..., which does nothing with on_error={policy!r}")
         hosted = self._hosted[title] = Hosted(title, daemon, make, policy, rule, self, self._reporter)
         holders.add(hosted)
         if self._tasks is not None:
@@ -179,6 +190,8 @@ class Supervisor:
                 error = met
         if error is not None:
             self._bound_cleanups()
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                self._exit = self._exit or error
         try:
             handled = bool(await self._tasks.__aexit__(type(error) if error else None, error, _trace_of(error)))
         finally:
@@ -192,6 +205,15 @@ class Supervisor:
         return handled
 
     async def _wait_all_ended(self) -> None:
+        with anyio.move_on_after(_PATIENCE_S if isinstance(self._clock, SimClock) else None):
+            await self._all_have_ended()
+        if isinstance(self._clock, SimClock) and not self._clock.driven:
+            left = [hosted.name for hosted in self._launched if not hosted.finished]
+            if left:
+                self._reporter.undriven(left)
+        await self._all_have_ended()
+
+    async def _all_have_ended(self) -> None:
         while not all(hosted.finished for hosted in self._launched):
             await self._all_ended.wait()
 
@@ -209,10 +231,12 @@ class Supervisor:
         """Stop the daemons in reverse order of start, one after another; answer the names of those that were late.
 
         All of them together have `grace` seconds of real time, under any clock. Those who have not ended by then
-        are cancelled, and their `on_stop` has `finalize_timeout` seconds each.
+        are cancelled, and their `on_stop` has `finalize_timeout` seconds each. Outside of the block nobody is told.
         """
         number("stop() grace", grace, least=0)
         number("stop() finalize_timeout", finalize_timeout, least=0)
+        if self._tasks is None:
+            return ()
         self._stop.set()
         myself = current_owner.get()
         order = [hosted for hosted in reversed(self._launched) if hosted is not myself]
@@ -277,7 +301,7 @@ class Supervisor:
         assert end.phase is not None
         self._bound_cleanups()
         if not end.exits:
-            raise DaemonError(hosted.name, end.phase, end.error)
+            raise DaemonError(hosted.name, end.phase, end.error, end.deaths)
         if self._exit is None:
             end.error.add_note(f"raised in {end.phase} of daemon {hosted.name!r}")
             self._exit = end.error
@@ -314,6 +338,14 @@ def _title(daemon: Daemon, name: str | None) -> str:
     if not title:
         raise BadValue("a daemon's name must not be empty")
     return title
+
+
+def _check_clock(clock: object) -> None:
+    if clock is None or (isinstance(clock, Clock) and not isinstance(clock, type)):
+        return
+    lacks = [name for name in dir(Clock) if not name.startswith("_") and not hasattr(clock, name)]
+    hint = f"; it lacks {', '.join(lacks)}" if hasattr(clock, "now") and lacks else ""
+    raise BadType(f"Supervisor clock must be a Clock, as WallClock() or SimClock(), got {clock!r}{hint}")
 
 
 def _checked_policy(whose: str, on_error: OnError) -> OnError:

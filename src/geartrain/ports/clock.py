@@ -107,11 +107,17 @@ class SimClock:
             raise BadValue(f"SimClock t0 must be finite, got {t0!r}")
         whole("settle_rounds", settle_rounds, least=1)
         self._timeline = Timeline(_ns(t0))
+        self._drivers = 0
         if loop_is_running():
             here_in_turns()
 
     def __repr__(self) -> str:
         return f"<SimClock at {self.now():g} s, {len(self._timeline)} waiting>"
+
+    @property
+    def driven(self) -> bool:
+        """Whether somebody lets this clock's time pass now."""
+        return self._drivers > 0
 
     def now(self) -> float:
         return self._timeline.now_ns / 1e9
@@ -195,9 +201,11 @@ class SimClock:
         arrival = spot.park()
         drive = turns.agenda.drive(self._timeline, until_ns, arrival)
         turns.arm()
+        self._drivers += 1
         try:
             await arrival.wait()
         finally:
+            self._drivers -= 1
             turns.agenda.give_up(drive)
         return turns
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import anyio
 import trio
-import trio.testing
 
 from geartrain.ports.turns import Subject, Turns, Wait
 
@@ -117,6 +116,10 @@ class _Pump:
     """Works off the agenda in somebody else's run: a system task that lives while there is something to do."""
 
     def __init__(self) -> None:
+        # Not loaded by those who never need it: it takes longer than all of geartrain.
+        from trio.testing import wait_all_tasks_blocked
+
+        self._wait_quiet = wait_all_tasks_blocked
         self._running = False
 
     def arm(self, turns: Turns) -> None:
@@ -127,7 +130,7 @@ class _Pump:
     async def _run(self, turns: Turns) -> None:
         try:
             while True:
-                await trio.testing.wait_all_tasks_blocked()
+                await self._wait_quiet()
                 if turns.step():
                     continue
                 if not (turns.agenda.driven and turns.threads_at_work):

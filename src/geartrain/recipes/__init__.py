@@ -65,7 +65,8 @@ class _FormerModule(ModuleType):
 
 
 for _name, _room in _FORMER_MODULES.items():
-    sys.modules[f"{__name__}.{_name}"] = _FormerModule(f"{__name__}.{_name}", _room)
+    for _path in (f"{__name__}.{_name}", f"{__name__}.{_room}.{_name}"):
+        sys.modules[_path] = _FormerModule(_path, _room)
 
 
 def __getattr__(name: str) -> Any:

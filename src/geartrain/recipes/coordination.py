@@ -32,6 +32,12 @@ async def select(*receivers: ReceiveStream[T]) -> tuple[int, T]:
     When several have one, the channel that was served longest ago goes first. Ended channels are passed over;
     `EndOfStream` when all have ended.
     """
+    index = await first_ready(*receivers)
+    return index, await receivers[index].receive()
+
+
+async def first_ready(*receivers: ReceiveStream[T]) -> int:
+    """The index of the channel that `select` would take from. Takes nothing."""
     if not receivers:
         raise BadValue("select() requires at least one receiver")
     while True:
@@ -40,7 +46,7 @@ async def select(*receivers: ReceiveStream[T]) -> tuple[int, T]:
         if ready:
             index = min(ready, key=lambda index: (_served.get(receivers[index], 0), index))
             _served[receivers[index]] = next(_turns)
-            return index, await receivers[index].receive()
+            return index
         await _Asking([receivers[index] for index in living]).wait()
 
 

@@ -11,8 +11,9 @@ import anyio.abc
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from geartrain.engine.hosted import DaemonHealth
+from geartrain.engine.signal import Signal
 from geartrain.engine.supervisor import Supervisor
-from geartrain.errors import SetupFailed
+from geartrain.errors import SetupFailed, in_words
 from geartrain.ports.clock import Clock
 from geartrain.ports.parking import here
 from geartrain.rules.checks import number
@@ -29,20 +30,26 @@ class SupervisorHost:
     default_grace: float = 0.0
     default_finalize_timeout: float = 2.0
 
+    def __post_init__(self) -> None:
+        self._told_to_stop = Signal("the stop of a hosted supervisor")
+        self._running = False
+        self._told = False
+
     async def start(self, task_group: anyio.abc.TaskGroup) -> None:
         """Return when all daemons have started; a failure at start is raised here."""
         await task_group.start(self._run)
 
     async def stop(self, *, grace: float | None = None, finalize_timeout: float | None = None) -> tuple[str, ...]:
-        """Call `on_stopping`, then stop the daemons; answer who was late."""
-        if self.on_stopping is not None:
-            told = self.on_stopping()
-            if inspect.isawaitable(told):
-                await told
-        return await self.supervisor.stop(
+        """Call `on_stopping`, then stop the daemons; answer who was late. Without a start there is nobody to stop."""
+        if not self._running:
+            return ()
+        await self._tell()
+        late = await self.supervisor.stop(
             grace=self.default_grace if grace is None else grace,
             finalize_timeout=self.default_finalize_timeout if finalize_timeout is None else finalize_timeout,
         )
+        self._told_to_stop.set()
+        return late
 
     def snapshot(self) -> dict[str, DaemonHealth]:
         return self.supervisor.snapshot()
@@ -50,7 +57,24 @@ class SupervisorHost:
     async def _run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with self.supervisor:
             await _ready(self.supervisor)
+            self._running = True
             task_status.started()
+            try:
+                # Daemons may be added until the host is stopped, also when all the others have ended.
+                await self._told_to_stop.wait()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._tell()
+                self._running = False
+
+    async def _tell(self) -> None:
+        """Call `on_stopping`, once, however it comes to the stop."""
+        if self._told or self.on_stopping is None:
+            return
+        self._told = True
+        answer = self.on_stopping()
+        if inspect.isawaitable(answer):
+            await answer
 
 
 @contextmanager
@@ -74,8 +98,13 @@ def host_async_dispatcher(
         try:
             dispatcher = stack.enter_context(hosting)
         except Exception as error:
-            raise SetupFailed(f"async setup failed: {error}") from error
-        yield portal, dispatcher
+            raise SetupFailed(f"async setup failed: {in_words(error)}") from error
+        try:
+            yield portal, dispatcher
+        except BaseException:
+            # The daemons are stopped in order, and the caller's error comes out as it is.
+            stack.close()
+            raise
 
 
 @asynccontextmanager

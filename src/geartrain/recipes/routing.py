@@ -19,7 +19,7 @@ import anyio
 from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.signal import Bell
 from geartrain.errors import BadValue, EndOfStream
-from geartrain.recipes.coordination import select
+from geartrain.recipes.coordination import first_ready
 from geartrain.recipes.in_hand import close_all, hand_of, wait_room_in_all
 from geartrain.rules.checks import whole
 
@@ -35,12 +35,12 @@ async def tee(src: ReceiveStream[T], *dests: SendStream[T]) -> None:
     hand = hand_of(src)
     while True:
         await hand.pass_on()
-        await wait_room_in_all(dests)
         try:
-            item = await src.receive()
+            await src.wait_item()
         except EndOfStream:
             break
-        hand.take(item, dests)
+        await wait_room_in_all(dests)
+        hand.take(src.receive_nowait(), dests)
     await close_all(dests)
 
 
@@ -51,12 +51,12 @@ async def merge(sources: Sequence[ReceiveStream[T]], dest: SendStream[T], *, clo
     hand = hand_of(dest)
     while True:
         await hand.pass_on()
-        await dest.wait_room()
         try:
-            _, item = await select(*sources)
+            index = await first_ready(*sources)
         except EndOfStream:
             break
-        hand.take(item, (dest,))
+        await dest.wait_room()
+        hand.take(sources[index].receive_nowait(), (dest,))
     if close_dest:
         await dest.aclose()
 
@@ -69,13 +69,13 @@ async def load_balance(source: ReceiveStream[T], dests: Sequence[SendStream[T]],
     turn = 0
     while True:
         await hand.pass_on()
-        dest = dests[turn % len(dests)]
-        await dest.wait_room()
         try:
-            item = await source.receive()
+            await source.wait_item()
         except EndOfStream:
             break
-        hand.take(item, (dest,))
+        dest = dests[turn % len(dests)]
+        await dest.wait_room()
+        hand.take(source.receive_nowait(), (dest,))
         turn += 1
     if close_dests:
         await close_all(dests)

@@ -68,11 +68,15 @@ class Pause(Struct, frozen=True):
 
 
 class End(Struct, frozen=True):
-    """It is over. `error` is to be raised, as the daemon's failure in `phase`, or as it is when `exits`."""
+    """It is over. `error` is to be raised, as the daemon's failure in `phase`, or as it is when `exits`.
+
+    After a crash loop `error` is its first cause, and `deaths` says how many there were.
+    """
 
     error: BaseException | None = None
     phase: DaemonFailurePhase | None = None
     exits: bool = False
+    deaths: int = 0
 
 
 Order = Call | Pause | End
@@ -88,8 +92,7 @@ class Life:
         self.last_error_phase: DaemonFailurePhase | None = None
         self._policy = policy
         self._restart = restart
-        self._history = History(restart.within)
-        self._first: tuple[BaseException, DaemonFailurePhase] | None = None
+        self._history: History[tuple[BaseException, DaemonFailurePhase]] = History(restart.within)
         self._phase: DaemonFailurePhase | None = None
         self._run_ended_by: Event = Returned()
         self._stopping = False
@@ -154,18 +157,16 @@ class Life:
 
     def _after_death(self, death: Failed, now_ns: int) -> Order:
         assert self.last_error_phase is not None
-        deaths = self._history.add(now_ns)
-        if deaths == 1 or self._first is None:
-            self._first = (death.error, self.last_error_phase)
+        deaths = self._history.add(now_ns, (death.error, self.last_error_phase))
         match decide(self._restart, deaths, death.roll):
             case Again(delay_s):
                 self.state = "restarting"
                 self._phase = None
                 return Pause(delay_s)
             case GiveUp():
-                first, phase = self._first
+                first, phase = self._history.first_cause
                 self.state = "failed"
-                return End(first, phase)
+                return End(first, phase, deaths=deaths)
 
     def _after_bad_cleanup(self, event: Event) -> Order:
         """To clean up again could double its effects, so a failure here is final; what came before it is the cause."""

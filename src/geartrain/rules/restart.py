@@ -7,7 +7,9 @@ again at `base_s`. More than `max_retries` of them in that time is a crash loop,
     delay       base  base*f   base*f*f   (healthy)     base
 """
 
+import math
 from collections import deque
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
@@ -36,6 +38,9 @@ class RestartPolicy(Struct, frozen=True):
             raise BadValue("RestartPolicy within must be more than 0 seconds, or None to count every failure")
 
 
+Cause = TypeVar("Cause")
+
+
 class Again(Struct, frozen=True):
     delay_s: float
 
@@ -44,23 +49,28 @@ class GiveUp(Struct, frozen=True):
     deaths: int
 
 
-class History:
-    """The deaths that still count."""
+class History(Generic[Cause]):
+    """The deaths that still count, and the cause of the first of them."""
 
     def __init__(self, within_s: float | None) -> None:
-        self._within_ns = None if within_s is None else round(within_s * 1e9)
-        self._recent: deque[int] = deque()
-        self._all = 0
+        self._within_ns = None if within_s is None or within_s == math.inf else round(within_s * 1e9)
+        self._counted: deque[tuple[int, Cause]] = deque()
+        self._more = 0
 
-    def add(self, now_ns: int) -> int:
+    def add(self, now_ns: int, cause: Cause) -> int:
         """Note a death; how many count now, this one included."""
-        if self._within_ns is None:
-            self._all += 1
-            return self._all
-        self._recent.append(now_ns)
-        while self._recent[0] <= now_ns - self._within_ns:
-            self._recent.popleft()
-        return len(self._recent)
+        if self._within_ns is None and self._counted:
+            # All count for ever, and of those only the first is asked for again.
+            self._more += 1
+            return 1 + self._more
+        self._counted.append((now_ns, cause))
+        while self._within_ns is not None and self._counted[0][0] <= now_ns - self._within_ns:
+            self._counted.popleft()
+        return len(self._counted)
+
+    @property
+    def first_cause(self) -> Cause:
+        return self._counted[0][1]
 
 
 def decide(policy: RestartPolicy, deaths: int, roll: float) -> Again | GiveUp:
