@@ -53,6 +53,7 @@ class _Pipe(Generic[T]):
     """What both ends share. `limit` is how many items there is room for right now."""
 
     __slots__ = (
+        "asked_past",
         "asker",
         "buffer",
         "drainer",
@@ -78,6 +79,7 @@ class _Pipe(Generic[T]):
         self.buffer: deque[T] = deque()
         self.limit = maxsize
         self.taken = 0
+        self.asked_past = 0
         self.dropped = 0
         self.send_closed = False
         self.receive_closed = False
@@ -112,6 +114,11 @@ class _Pipe(Generic[T]):
             self.limit = 1
             if self.writer is not None:
                 self.writer.wake()
+        self.ask_past()
+
+    def ask_past(self) -> None:
+        """The reader has looked for more: what it has taken, it has done with."""
+        self.asked_past = self.taken
         if self.drainer is not None:
             self.drainer.wake()
 
@@ -131,12 +138,11 @@ class _Pipe(Generic[T]):
     @property
     def stable(self) -> int:
         """The item last taken is in the reader's hand until it asks for the next."""
-        in_hand = self.taken > 0 and not self.reader_asks and not self.receive_closed
-        return self.taken - in_hand
+        return max(self.asked_past, self.taken - 1, 0)
 
     @property
     def settled(self) -> bool:
-        return self.receive_closed or (not self.buffer and self.stable == self.taken)
+        return not self.buffer and self.stable == self.taken
 
     def statistics(self) -> ChannelStats:
         return ChannelStats(
@@ -244,6 +250,7 @@ class _Receiver(ReadingEnd[T]):
         pipe = self._pipe
         if pipe.reader_asks:
             raise self._in_use("receive_nowait()")
+        pipe.ask_past()
         if not self.has_item():
             raise WouldBlock(f"{pipe} is empty")
         return pipe.take()
@@ -255,6 +262,7 @@ class _Receiver(ReadingEnd[T]):
         if pipe.buffer:
             return True
         if pipe.send_closed:
+            pipe.ask_past()
             raise EndOfStream(f"the writer of {pipe} has closed, and everything it sent has been received")
         return False
 
@@ -264,8 +272,9 @@ class _Receiver(ReadingEnd[T]):
             return False
         pipe.buffer.popleft()
         pipe.dropped += 1
-        if pipe.writer is not None:
-            pipe.writer.wake()
+        for waiting in (pipe.writer, pipe.drainer):
+            if waiting is not None:
+                waiting.wake()
         return True
 
     @property
@@ -276,6 +285,7 @@ class _Receiver(ReadingEnd[T]):
         pipe = self._pipe
         if not pipe.receive_closed:
             pipe.receive_closed = True
+            pipe.asked_past = pipe.taken
             pipe.dropped += len(pipe.buffer)
             pipe.buffer.clear()
             pipe.close()

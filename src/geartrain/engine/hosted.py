@@ -132,8 +132,7 @@ class Hosted:
 
     def end(self) -> None:
         """It is over, at the latest now: also for a daemon that was cancelled before its first step."""
-        if self._life.state not in ("stopped", "failed"):
-            self._life.step(Cancelled(), self._clock.now_ns())
+        self._life.step(Cancelled(), self._clock.now_ns())
         self.started.set()
         self.ended.set()
         self._reporter.ended(self.name)

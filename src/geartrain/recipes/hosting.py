@@ -41,14 +41,15 @@ class SupervisorHost:
 
     async def stop(self, *, grace: float | None = None, finalize_timeout: float | None = None) -> tuple[str, ...]:
         """Call `on_stopping`, then stop the daemons; answer who was late. Without a start there is nobody to stop."""
-        if not self._running:
-            return ()
-        await self._tell()
-        late = await self.supervisor.stop(
-            grace=self.default_grace if grace is None else grace,
-            finalize_timeout=self.default_finalize_timeout if finalize_timeout is None else finalize_timeout,
-        )
-        self._told_to_stop.set()
+        try:
+            if self._running:
+                await self._tell()
+        finally:
+            late = await self.supervisor.stop(
+                grace=self.default_grace if grace is None else grace,
+                finalize_timeout=self.default_finalize_timeout if finalize_timeout is None else finalize_timeout,
+            )
+            self._told_to_stop.set()
         return late
 
     def snapshot(self) -> dict[str, DaemonHealth]:
@@ -112,9 +113,11 @@ async def _hosting(
     setup: Callable[[Supervisor], Coroutine[Any, Any, D]], clock: Clock | None, ready_timeout: float
 ) -> AsyncIterator[D]:
     async with Supervisor(clock=clock) as supervisor:
-        with anyio.fail_after(ready_timeout):
+        with anyio.move_on_after(ready_timeout) as patience:
             dispatcher = await setup(supervisor)
             await _ready(supervisor)
+        if patience.cancelled_caught:
+            raise TimeoutError(f"not ready within {ready_timeout:g} s")
         yield dispatcher
         await supervisor.stop()
 

@@ -7,11 +7,16 @@ is kept by the stream it belongs to, and passed on first when the recipe runs ag
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import anyio
+
 from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.errors import ChannelClosed
+from geartrain.ports.parking import park
+from geartrain.ports.turns import Wait
 
 
 class Hand:
@@ -26,13 +31,55 @@ class Hand:
     async def pass_on(self) -> None:
         """Send what is in hand. Cancelled, the rest stays in hand."""
         while self._held:
-            dest, item = self._held[0]
-            try:
-                await dest.send(item)
-            except ChannelClosed:
+            self._pass_on_at_once()
+            if len(self._held) == 1:
+                await self._send(*self._held[0])
+            elif self._held:
+                await self._send_to_whoever_asks()
+
+    def _pass_on_at_once(self) -> None:
+        """Send to those who have room, and keep the order for each of the others."""
+        later: deque[tuple[SendStream[Any], Any]] = deque()
+        waiting: set[SendStream[Any]] = set()
+        try:
+            while self._held:
+                dest, item = self._held[0]
+                if dest in waiting or not dest.has_room():
+                    waiting.add(dest)
+                    later.append((dest, item))
+                else:
+                    dest.send_nowait(item)
                 self._held.popleft()
-                raise
+        except ChannelClosed:
             self._held.popleft()
+            raise
+        finally:
+            later.extend(self._held)
+            self._held = later
+
+    async def _send_to_whoever_asks(self) -> None:
+        """Nobody knows which of several readers asks first: wait for room in all of them, until one has some."""
+        async with anyio.create_task_group() as tasks:
+            for dest in {dest: None for dest, _ in self._held}:
+                turn = park()
+                turn.wake()
+                tasks.start_soon(_end_when_there_is_room, turn, dest, tasks.cancel_scope)
+
+    async def _send(self, dest: SendStream[Any], item: object) -> None:
+        try:
+            await dest.send(item)
+        except ChannelClosed:
+            self._held.popleft()
+            raise
+        self._held.popleft()
+
+
+async def _end_when_there_is_room(turn: Wait, dest: SendStream[Any], scope: anyio.CancelScope) -> None:
+    # The order in which a loop starts its tasks is its own: their turns are in the order of the destinations.
+    await turn.wait()
+    with suppress(ChannelClosed):
+        await dest.wait_room()
+    scope.cancel()
 
 
 _hands: WeakKeyDictionary[ReceiveStream[Any] | SendStream[Any], Hand] = WeakKeyDictionary()
@@ -44,10 +91,16 @@ def hand_of(stream: ReceiveStream[Any] | SendStream[Any]) -> Hand:
 
 
 async def wait_room_in_all(dests: Iterable[SendStream[Any]]) -> None:
-    """Return when every one of them has room at the same time."""
+    """Return when every one of them has room at the same time.
+
+    Of several rendezvous that cannot be asked: one task may well read them one after another, so that they never have
+    room together. What is taken for them is in hand for that time.
+    """
     dests = tuple(dests)
-    while not all(dest.has_room() for dest in dests):
-        for dest in dests:
+    rendezvous = [dest for dest in dests if dest.statistics().max_buffer_size == 0]
+    asked = [dest for dest in dests if dest not in rendezvous] if len(rendezvous) > 1 else dests
+    while not all(dest.has_room() for dest in asked):
+        for dest in asked:
             await dest.wait_room()
 
 

@@ -40,7 +40,7 @@ async def tee(src: ReceiveStream[T], *dests: SendStream[T]) -> None:
         except EndOfStream:
             break
         await wait_room_in_all(dests)
-        hand.take(src.receive_nowait(), dests)
+        hand.take(await src.receive(), dests)
     await close_all(dests)
 
 
@@ -56,7 +56,7 @@ async def merge(sources: Sequence[ReceiveStream[T]], dest: SendStream[T], *, clo
         except EndOfStream:
             break
         await dest.wait_room()
-        hand.take(sources[index].receive_nowait(), (dest,))
+        hand.take(await sources[index].receive(), (dest,))
     if close_dest:
         await dest.aclose()
 
@@ -75,7 +75,7 @@ async def load_balance(source: ReceiveStream[T], dests: Sequence[SendStream[T]],
             break
         dest = dests[turn % len(dests)]
         await dest.wait_room()
-        hand.take(source.receive_nowait(), (dest,))
+        hand.take(await source.receive(), (dest,))
         turn += 1
     if close_dests:
         await close_all(dests)

@@ -84,11 +84,12 @@ class DropOldestSend(_LossySend[T]):
     def __init__(self, send: SendStream[T], recv: ReceiveStream[T]) -> None:
         super().__init__(send)
         self._recv = recv
+        self._is_rendezvous = send.statistics().max_buffer_size == 0
 
     def send_nowait(self, item: T) -> None:
-        while not self._inner.has_room():
+        if not self._inner.has_room():
             self._dropped += 1
-            if not self._recv.discard_oldest():
+            if self._is_rendezvous or not self._recv.discard_oldest():
                 return
         self._inner.send_nowait(item)
 
@@ -98,6 +99,6 @@ class CoalesceSend(DropOldestSend[T]):
 
     def send_nowait(self, item: T) -> None:
         self.has_room()
-        while self._recv.discard_oldest():
+        while not self._is_rendezvous and self._recv.discard_oldest():
             self._dropped += 1
         super().send_nowait(item)

@@ -96,12 +96,15 @@ class Life:
         self._phase: DaemonFailurePhase | None = None
         self._run_ended_by: Event = Returned()
         self._stopping = False
+        self._end: End | None = None
 
     def ask_stop(self) -> None:
         """From here on nothing is started again."""
         self._stopping = True
 
     def step(self, event: Event, now_ns: int) -> Order:
+        if self._end is not None:
+            return self._end
         match self._phase, event:
             case None, Cancelled():
                 return self._stopped()
@@ -166,14 +169,17 @@ class Life:
             case GiveUp():
                 first, phase = self._history.first_cause
                 self.state = "failed"
-                return End(first, phase, deaths=deaths)
+                self._end = End(first, phase, deaths=deaths)
+                return self._end
 
     def _after_bad_cleanup(self, event: Event) -> Order:
         """To clean up again could double its effects, so a failure here is final; what came before it is the cause."""
         cause = self._run_ended_by if isinstance(self._run_ended_by, Failed | Exited) else event
         assert isinstance(event, Failed | Exited)
         assert isinstance(cause, Failed | Exited)
-        if cause is not event:
+        if isinstance(event, Exited):
+            self._note(event)
+        elif cause is not event:
             cause.error.add_note(f"and then on_stop failed: {type(event.error).__name__}: {event.error}")
         else:
             self._note(event)
@@ -184,8 +190,10 @@ class Life:
 
     def _stopped(self) -> End:
         self.state = "stopped"
-        return End()
+        self._end = End()
+        return self._end
 
     def _failed(self, error: BaseException, *, exits: bool = False) -> End:
         self.state = "failed"
-        return End(error, self.last_error_phase, exits)
+        self._end = End(error, self.last_error_phase, exits)
+        return self._end

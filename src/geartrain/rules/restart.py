@@ -53,7 +53,7 @@ class History(Generic[Cause]):
     """The deaths that still count, and the cause of the first of them."""
 
     def __init__(self, within_s: float | None) -> None:
-        self._within_ns = None if within_s is None or within_s == math.inf else round(within_s * 1e9)
+        self._within_ns = None if within_s is None or within_s == math.inf else max(1, round(within_s * 1e9))
         self._counted: deque[tuple[int, Cause]] = deque()
         self._more = 0
 
@@ -77,9 +77,11 @@ def decide(policy: RestartPolicy, deaths: int, roll: float) -> Again | GiveUp:
     """The verdict after a death, when `deaths` of them count. `roll`, from 0 to 1, is drawn by the caller."""
     if policy.max_retries is not None and deaths > policy.max_retries:
         return GiveUp(deaths)
+    if policy.base == 0:
+        return Again(0.0)
     try:
-        grown_s = policy.base * policy.factor ** (deaths - 1)
+        grown_s = policy.base * float(policy.factor) ** (deaths - 1)
     except OverflowError:
         grown_s = policy.cap
     spread = 1.0 + policy.jitter * (2.0 * roll - 1.0)
-    return Again(min(grown_s * spread, policy.cap))
+    return Again(min(grown_s * spread, policy.cap) if spread else 0.0)
