@@ -3,7 +3,7 @@
 That none of them loses or doubles an item when it is cancelled is tested in `engine/test_cancellation.py`.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import anyio
@@ -26,7 +26,7 @@ async def time_kind(request: pytest.FixtureRequest) -> None:
 
 async def settle() -> None:
     """Let everybody go on who can."""
-    for _ in range(20):
+    for _ in range(40):
         await take_turn()
 
 
@@ -70,7 +70,7 @@ async def into(inp: ReceiveStream[Any], got: list[Any]) -> None:
         got.append(item)
 
 
-async def is_over_by_itself(work: Callable[[], Awaitable[None]]) -> bool:
+async def is_over_by_itself(work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
     """Whether it ends without anybody doing anything."""
     over = False
 
@@ -122,22 +122,17 @@ async def test_a_tee_takes_nothing_while_one_of_its_destinations_has_no_room() -
     assert waiting_in(free) == []
 
 
-async def test_one_task_may_read_the_destinations_of_a_tee_one_after_another() -> None:
-    for maxsize in (1, 0):
-        source, left, right = opened(3, range(3), closed=True), opened(maxsize), opened(maxsize)
-        got: list[int] = []
-
-        async def read(left: Channel[int] = left, right: Channel[int] = right, got: list[int] = got) -> None:
+@pytest.mark.parametrize("maxsize", [0, 1])
+async def test_one_task_may_read_the_destinations_of_a_tee_one_after_another(maxsize: int) -> None:
+    source, left, right = opened(3, range(3), closed=True), opened(maxsize), opened(maxsize)
+    got: list[int] = []
+    with anyio.move_on_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tee, source.recv, left.send, right.send)
             for _ in range(3):
                 got.append(await left.recv.receive())
                 got.append(await right.recv.receive())
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tee, source.recv, left.send, right.send)
-            tasks.start_soon(read)
-            await settle()
-            tasks.cancel_scope.cancel()
-        assert got == [0, 0, 1, 1, 2, 2], f"maxsize {maxsize}"
+    assert got == [0, 0, 1, 1, 2, 2]
 
 
 async def test_a_tee_whose_reader_has_closed_says_so_and_takes_nothing_more() -> None:
@@ -279,9 +274,40 @@ async def test_a_recipe_goes_on_when_the_item_it_waited_for_is_discarded(kind: s
         tasks.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("kind", ["tee", "merge", "load_balance"])
+async def test_a_recipe_ends_when_the_item_it_waited_for_is_discarded_and_no_more_will_come(kind: str) -> None:
+    source, dest = opened(1, [0]), opened(1, [100])
+    routes: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "tee": lambda: tee(source.recv, dest.send),
+        "merge": lambda: merge([source.recv], dest.send),
+        "load_balance": lambda: load_balance(source.recv, [dest.send]),
+    }
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(routes[kind])
+        await settle()
+        source.recv.discard_oldest()
+        await source.send.aclose()
+        assert await dest.recv.receive() == 100
+    assert is_closed(dest)
+
+
+async def test_a_merge_serves_the_others_when_the_item_it_waited_for_is_discarded() -> None:
+    quiet, talking, dest = opened(1, [0]), opened(1), opened(1, [100])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(merge, [quiet.recv, talking.recv], dest.send)
+        await settle()
+        quiet.recv.discard_oldest()
+        await talking.send.send(1)
+        assert await dest.recv.receive() == 100
+        await settle()
+        served = waiting_in(dest)
+        tasks.cancel_scope.cancel()
+    assert served == [1]
+
+
 # -- how they end -----------------------------------------------------------------------------------------------------
 
-Route = Callable[[Channel[int], Channel[int]], Awaitable[None]]
+Route = Callable[[Channel[int], Channel[int]], Coroutine[Any, Any, None]]
 
 every_route = pytest.mark.parametrize(
     "route",

@@ -109,17 +109,6 @@ def test_a_window_without_end_counts_every_death() -> None:
     assert deaths_counted(RestartPolicy(within=math.inf).within, at_s=[0, 10**9]) == [1, 2]
 
 
-def test_the_first_cause_is_that_of_the_first_death_that_still_counts() -> None:
-    for_ever: History[str] = History(None)
-    windowed: History[str] = History(10)
-    causes = []
-    for at_s, cause in enumerate("abcd"):
-        for_ever.add(at_s * 6 * S, cause)
-        windowed.add(at_s * 6 * S, cause)
-        causes.append((for_ever.first_cause, windowed.first_cause))
-    assert causes == [("a", "a"), ("a", "a"), ("a", "b"), ("a", "c")]
-
-
 def test_the_first_cause_is_that_of_the_oldest_death_that_counts() -> None:
     history: History[int] = History(10)
     for at_s in (0, 4, 9, 13):
