@@ -3,7 +3,7 @@
 That none of them loses or doubles an item when it is cancelled is tested in `engine/test_cancellation.py`.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import anyio
