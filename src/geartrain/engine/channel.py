@@ -192,6 +192,7 @@ class _Sender(WritingEnd[T]):
         if not self.has_room():
             held = f"is full: {len(pipe.buffer)} items wait" if pipe.buffer else "is a rendezvous, and nobody waits"
             raise WouldBlock(f"{pipe} {held} to be received" if pipe.buffer else f"{pipe} {held} in receive()")
+        self._steps = max(0, self._steps - 1)
         if len(pipe.buffer) < pipe.limit or pipe.make_room():
             pipe.buffer.append(item)
             if pipe.asker is not None:
@@ -253,6 +254,7 @@ class _Receiver(ReadingEnd[T]):
         pipe.ask_past()
         if not self.has_item():
             raise WouldBlock(f"{pipe} is empty")
+        self._steps = max(0, self._steps - 1)
         return pipe.take()
 
     def has_item(self) -> bool:

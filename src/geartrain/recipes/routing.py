@@ -11,6 +11,7 @@ cancelled: run again on the same channels, it goes on where it was.
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -18,7 +19,7 @@ import anyio
 
 from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.signal import Bell
-from geartrain.errors import BadValue, EndOfStream
+from geartrain.errors import BadValue, EndOfStream, WouldBlock
 from geartrain.recipes.coordination import first_ready
 from geartrain.recipes.in_hand import close_all, hand_of, wait_room_in_all
 from geartrain.rules.checks import whole
@@ -33,14 +34,14 @@ async def tee(src: ReceiveStream[T], *dests: SendStream[T]) -> None:
     if not dests:
         raise BadValue("tee() requires at least one destination")
     hand = hand_of(src)
-    while True:
-        await hand.pass_on()
-        try:
+    with suppress(EndOfStream):
+        while True:
+            await hand.pass_on()
             await src.wait_item()
-        except EndOfStream:
-            break
-        await wait_room_in_all(dests)
-        hand.take(await src.receive(), dests)
+            await wait_room_in_all(dests)
+            # A lossy writer may have thrown it away meanwhile.
+            if src.has_item():
+                hand.take(src.receive_nowait(), dests)
     await close_all(dests)
 
 
@@ -49,14 +50,13 @@ async def merge(sources: Sequence[ReceiveStream[T]], dest: SendStream[T], *, clo
     if not sources:
         raise BadValue("merge() requires at least one source")
     hand = hand_of(dest)
-    while True:
-        await hand.pass_on()
-        try:
-            index = await first_ready(*sources)
-        except EndOfStream:
-            break
-        await dest.wait_room()
-        hand.take(await sources[index].receive(), (dest,))
+    with suppress(EndOfStream):
+        while True:
+            await hand.pass_on()
+            ready = sources[await first_ready(*sources)]
+            await dest.wait_room()
+            with suppress(EndOfStream, WouldBlock):
+                hand.take(ready.receive_nowait(), (dest,))
     if close_dest:
         await dest.aclose()
 
@@ -67,16 +67,15 @@ async def load_balance(source: ReceiveStream[T], dests: Sequence[SendStream[T]],
         raise BadValue("load_balance() requires at least one destination")
     hand = hand_of(source)
     turn = 0
-    while True:
-        await hand.pass_on()
-        try:
+    with suppress(EndOfStream):
+        while True:
+            await hand.pass_on()
             await source.wait_item()
-        except EndOfStream:
-            break
-        dest = dests[turn % len(dests)]
-        await dest.wait_room()
-        hand.take(await source.receive(), (dest,))
-        turn += 1
+            dest = dests[turn % len(dests)]
+            await dest.wait_room()
+            if source.has_item():
+                hand.take(source.receive_nowait(), (dest,))
+                turn += 1
     if close_dests:
         await close_all(dests)
 
