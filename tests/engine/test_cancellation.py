@@ -52,7 +52,7 @@ class World:
             if self.waits != "in real time":
                 # The first SimClock on a loop makes its waits take turns.
                 SimClock()
-            with anyio.fail_after(20):
+            with anyio.fail_after(10):
                 await main()
 
         if self.waits == "simulated":

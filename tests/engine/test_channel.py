@@ -44,15 +44,19 @@ class Opener(Protocol):
     async def __call__(self, maxsize: float = 0, *, policy: Policy = "block", name: str = "") -> Channel[Any]: ...
 
 
+# How long somebody waits before the test calls it for ever. Nobody waits that long where the promises are kept.
+PATIENCE_S = 5
+
+
 class Task:
-    """Something that is waited for in a task of its own, and how it ended."""
+    """Something that is waited for in a task of its own, and how it ended; who waits for ever is fetched out."""
 
     def __init__(self, wait: Callable[[], Awaitable[object]]) -> None:
         self.result: object = None
         self.error: GeartrainError | None = None
         self.is_over = False
         self._wait = wait
-        self._scope = anyio.CancelScope()
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + PATIENCE_S)
 
     async def run(self) -> None:
         with self._scope:
@@ -60,7 +64,7 @@ class Task:
                 self.result = await self._wait()
             except GeartrainError as error:
                 self.error = error
-        self.is_over = True
+            self.is_over = True
 
     def cancel(self) -> None:
         self._scope.cancel()

@@ -93,6 +93,25 @@ async def test_in_turns_those_who_wait_for_a_signal_go_on_in_the_order_in_which_
         assert "".join(waiters.gone_on) == "hgfedcba"
 
 
+async def test_in_turns_those_who_are_cancelled_together_leave_in_the_order_in_which_they_began() -> None:
+    SimClock()
+    for _ in range(10):
+        signal, left = Signal(), list[str]()
+
+        async def wait(name: str, signal: Signal = signal, left: list[str] = left) -> None:
+            try:
+                await signal.wait()
+            finally:
+                left.append(name)
+
+        async with anyio.create_task_group() as tasks:
+            for name in "hgfedcba":
+                tasks.start_soon(wait, name)
+                await rounds(2)
+            tasks.cancel_scope.cancel()
+        assert "".join(left) == "hgfedcba"
+
+
 async def test_a_waiter_that_is_cancelled_is_not_waited_for_and_the_others_are_woken() -> None:
     signal = Signal()
     async with anyio.create_task_group() as tasks:

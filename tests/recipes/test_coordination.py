@@ -38,15 +38,19 @@ def opened(maxsize: float, items: Iterable[int] = ()) -> Channel[int]:
     return channel
 
 
+# How long somebody waits before the test calls it for ever. Nobody waits that long where the promises are kept.
+PATIENCE_S = 5
+
+
 class Task:
-    """Something that is waited for in a task of its own, and how it ended."""
+    """Something that is waited for in a task of its own, and how it ended; who waits for ever is fetched out."""
 
     def __init__(self, wait: Callable[[], Awaitable[object]]) -> None:
         self.result: object = None
         self.error: Exception | None = None
         self.is_over = False
         self._wait = wait
-        self._scope = anyio.CancelScope()
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + PATIENCE_S)
 
     async def run(self) -> None:
         with self._scope:
@@ -54,7 +58,7 @@ class Task:
                 self.result = await self._wait()
             except Exception as error:
                 self.error = error
-        self.is_over = True
+            self.is_over = True
 
     def cancel(self) -> None:
         self._scope.cancel()

@@ -267,6 +267,24 @@ def test_a_sync_caller_uses_an_object_whose_daemons_run_in_a_thread(backend: Bac
 
 
 @on_both_loops
+def test_leaving_the_block_lets_the_daemons_finish_what_is_in_hand(backend: Backend) -> None:
+    class Careful(Daemon):
+        async def run(self, ctx: Context) -> None:
+            await ctx.stop_event.wait()
+            for number in range(20):
+                await anyio.lowlevel.checkpoint()
+                put_away.append(number)
+
+    async def setup(supervisor: Supervisor) -> None:
+        supervisor.add(Careful())
+
+    put_away: list[int] = []
+    with host_async_dispatcher(setup, backend=backend):
+        assert put_away == []
+    assert put_away == [*range(20)]
+
+
+@on_both_loops
 def test_the_daemons_have_the_clock_that_was_given(backend: Backend) -> None:
     clock = SimClock(5.0)
 
