@@ -138,7 +138,7 @@ class Turns:
     def step(self) -> bool:
         """The loop is quiet: release one waiter. False when nobody may go on."""
         self._rounds = 0
-        return self._release_next(time_may_pass=self._threads.borrowed_tokens == 0)
+        return self._release_next(time_may_pass=not self.threads_at_work)
 
     def another_round(self) -> None:
         """The loop goes round, and is not quiet.
