@@ -67,5 +67,5 @@ def test_the_built_wheel_holds_what_an_editable_install_shows(tmp_path: Path) ->
     held = {name for name in zipfile.ZipFile(wheel).namelist() if not name.split("/")[0].endswith(".dist-info")}
     here = {path.relative_to(root / "src") for path in (root / "src").rglob("*.py")}
     here |= {path.relative_to(root / "transports") for path in (root / "transports").rglob("*.py")}
-    here |= {Path("geartrain/py.typed")}
+    here |= {Path("geartrain/py.typed"), Path("geartrain_zmq/py.typed")}
     assert held == {str(path) for path in here}

@@ -81,7 +81,11 @@ def test_a_file_sees_only_the_floors_below_it(path: Path) -> None:
 
 
 def test_a_transport_sees_errors_rules_and_ports_only() -> None:
-    assert [fault for path in TRANSPORTS for fault in faults("transport", path.read_text())] == []
+    """But for its own front door, which may hand out names of geartrain's (ADR 10)."""
+    rooms = [path for path in TRANSPORTS if path.name != "__init__.py"]
+    assert [fault for path in rooms for fault in faults("transport", path.read_text())] == []
+    doors = [fault for path in TRANSPORTS if path not in rooms for fault in faults("transport", path.read_text())]
+    assert [fault for fault in doors if "front door" not in fault] == []
 
 
 def test_the_front_door_imports_nothing_when_it_is_opened() -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from geartrain.engine.ends import ReceiveStream as ReceiveStream
     from geartrain.engine.ends import SendStream as SendStream
     from geartrain.engine.hosted import DaemonHealth as DaemonHealth
+    from geartrain.engine.remote import open_pair as open_pair
+    from geartrain.engine.remote import open_receive as open_receive
+    from geartrain.engine.remote import open_send as open_send
     from geartrain.engine.simulate import simulate as simulate
     from geartrain.engine.supervisor import Supervisor as Supervisor
     from geartrain.errors import ChannelClosed as ChannelClosed
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from geartrain.ports.clock import SimClock as SimClock
     from geartrain.ports.clock import WallClock as WallClock
     from geartrain.ports.observer import Observer as Observer
+    from geartrain.ports.places import private_dir as private_dir
     from geartrain.rules.grid import Cycle as Cycle
     from geartrain.rules.lifecycle import DaemonFailurePhase as DaemonFailurePhase
     from geartrain.rules.lifecycle import DaemonState as DaemonState
@@ -46,6 +50,7 @@ _ROOMS = {
     "geartrain.engine.ends": ("Channel", "ChannelStats", "ReceiveStream", "SendStream"),
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
+    "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),
     "geartrain.engine.simulate": ("simulate",),
     "geartrain.engine.hosted": ("DaemonHealth",),
     "geartrain.engine.supervisor": ("Supervisor",),
@@ -63,6 +68,7 @@ _ROOMS = {
     ),
     "geartrain.ports.clock": ("Clock", "SimClock", "WallClock"),
     "geartrain.ports.observer": ("Observer",),
+    "geartrain.ports.places": ("private_dir",),
     "geartrain.rules.grid": ("Cycle",),
     "geartrain.rules.lifecycle": ("DaemonFailurePhase", "DaemonState", "OnError"),
     "geartrain.rules.pipeline": ("Mark", "Policy"),

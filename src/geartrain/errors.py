@@ -45,7 +45,7 @@ class DaemonError(GeartrainError):
     """A daemon failed and its policy did not absorb it. `__cause__` is what the daemon raised first."""
 
     def __init__(self, name: str, phase: str, cause: BaseException, deaths: int = 0) -> None:
-        loop = f" {deaths} times, and is not started again; it began" if deaths else ""
+        loop = f" {deaths} times, and is not started again; it began" if deaths > 1 else ""
         super().__init__(f"daemon {name!r} failed{loop} in {phase}: {in_words(cause)}")
         self.name = name
         self.phase = phase

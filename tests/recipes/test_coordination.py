@@ -473,3 +473,16 @@ async def test_a_period_that_makes_no_sense_is_refused(period_s: float) -> None:
     async with Supervisor(clock=WallClock()) as supervisor:
         supervisor.spawn(daemon)
     assert str(refused[0]) == f"every() period must be positive, got {period_s!r}"
+
+
+async def test_a_forward_that_returns_no_list_answers_everybody_with_an_error() -> None:
+    requests: Channel[Pending[int, int]] = open_channel(4)
+
+    async def forgets_to_return(_: list[int]) -> list[int]:
+        return None  # type: ignore[return-value]
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(batcher_loop, requests.recv, forgets_to_return)
+        with pytest.raises(BadReply, match="returned None"):
+            await submit(requests.send, 1)
+        await requests.send.aclose()

@@ -496,3 +496,15 @@ async def test_a_pool_that_makes_no_sense_is_refused(wrong: dict[str, Any], kind
     with pytest.raises(kind) as refusal:
         await worker_pool(incoming.recv, results.send, shop.handle, **wrong)
     assert str(refusal.value) == said
+
+
+async def test_a_pool_whose_results_nobody_reads_any_more_says_so_plainly() -> None:
+    incoming = opened(2, [1, 2])
+    results: Channel[int | Exception] = open_channel(2)
+    await results.recv.aclose()
+
+    async def handle(item: int) -> int:
+        return item
+
+    with pytest.raises(ChannelClosed):
+        await worker_pool(incoming.recv, results.send, handle)

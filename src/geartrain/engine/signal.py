@@ -8,7 +8,7 @@ from geartrain.rules.deadlock import Waiting
 
 
 class Signal:
-    """Set once, seen by everybody, in the order in which they began to wait."""
+    """Set once, seen by everybody; in turns, in the order in which they began to wait."""
 
     __slots__ = ("_set", "_waits", "_what")
 

@@ -6,6 +6,7 @@ paths lead here too.
 
 import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ class _FormerModule(ModuleType):
 
     def __init__(self, name: str, room: str) -> None:
         super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)
+        self.__all__ = _ROOMS[room]
         self._room = room
 
     def __getattr__(self, name: str) -> Any:

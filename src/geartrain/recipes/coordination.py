@@ -177,6 +177,8 @@ class _Desk(Generic[Req, Resp]):
             responses = await forward(requests)
         except Exception as error:
             return [error] * len(requests)
+        if not isinstance(responses, Sequence):
+            return [BadReply(f"forward returned {responses!r}, and no list of responses")] * len(requests)
         if len(responses) == len(requests):
             return responses
         return [BadReply(f"forward returned {len(responses)} responses for {len(requests)} requests")] * len(requests)

@@ -19,7 +19,7 @@ import anyio
 
 from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.signal import Bell
-from geartrain.errors import BadValue, EndOfStream, WouldBlock
+from geartrain.errors import BadValue, ChannelClosed, EndOfStream, WouldBlock
 from geartrain.recipes.coordination import first_ready
 from geartrain.recipes.in_hand import close_all, hand_of, wait_room_in_all
 from geartrain.rules.checks import whole
@@ -98,11 +98,17 @@ async def worker_pool(
     whole("worker_buffer", worker_buffer, least=0)
     pool = cast("_Pool[Req, Resp]", _pools.setdefault(incoming, _Pool()))
     pool.ended = False
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(pool.fetch, incoming, workers * (1 + worker_buffer))
-        for _ in range(workers):
-            tasks.start_soon(pool.work, handle)
-        await pool.deliver(results)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pool.fetch, incoming, workers * (1 + worker_buffer))
+            for _ in range(workers):
+                tasks.start_soon(pool.work, handle)
+            await pool.deliver(results)
+    except ExceptionGroup as group:
+        # Whoever reads the results has closed: that is said plainly, as by the other recipes.
+        if isinstance(group.exceptions[0], ChannelClosed):
+            raise group.exceptions[0] from None
+        raise
     if close_results:
         await results.aclose()
 

@@ -179,6 +179,8 @@ class Life:
         assert isinstance(cause, Failed | Exited)
         if isinstance(event, Exited):
             self._note(event)
+            if cause is not event:
+                event.error.add_note(f"and before that run failed: {type(cause.error).__name__}: {cause.error}")
         elif cause is not event:
             cause.error.add_note(f"and then on_stop failed: {type(event.error).__name__}: {event.error}")
         else:

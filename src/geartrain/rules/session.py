@@ -253,15 +253,16 @@ class Writer(End):
         self.taken = 0
         self.stable = 0
         self.granted = me.settings.maxsize
+        self.dropped = 0
         self.closing = False
         self.reader_done = False
+        self.max_bytes = max_bytes
         self.batch = frames.new_batch()
         self._first_open = 1
         self._kept: deque[Batch] = deque()
         self._kept_bytes = 0
         self._sent = 0
         self._ever_sent = 0
-        self._max_bytes = max_bytes
         self._retain = retain
         self._accepted_before = accepted_before
 
@@ -291,7 +292,7 @@ class Writer(End):
         return (
             self.accepted < self.granted
             and self.accepted - self.stable < self._retain
-            and self._kept_bytes + len(self.batch) < self._max_bytes
+            and self._kept_bytes + len(self.batch) < self.max_bytes
         )
 
     @property
@@ -528,6 +529,8 @@ class Reader(End):
 
     def close(self) -> None:
         """The owner wants nothing more."""
+        if self.done:
+            return
         self.done = True
         self._runs.clear()
         self.dropped += self.waiting

@@ -1,0 +1,76 @@
+"""How frames get from one process to another: a door that anyone can fit.
+
+A transport opens links. A link moves whole frames, in order, or says that it cannot; what the frames mean, it does not
+know. The side that binds hears many peers and tells them apart by a name of the link's own making, which changes
+with every connection; the side that connects has one peer, the empty name. An empty frame only says: here I am.
+"""
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from geartrain.errors import BadValue
+
+GROUP = "geartrain.transports"
+
+
+class Arrival(Struct, frozen=True):
+    """A frame, and the peer it came from."""
+
+    peer: bytes
+    frame: bytes | memoryview
+
+
+class LinkSettings(Struct, frozen=True):
+    """What a transport must know of the channel it carries."""
+
+    max_frame_bytes: int
+    insecure: bool = False
+
+
+class Link(Protocol):
+    """An open end of a transport."""
+
+    def send(self, peer: bytes, frame: bytes | bytearray) -> bool:
+        """Take a frame for a peer. Never waits; False when there is nobody to take it to."""
+
+    async def receive(self) -> list[Arrival]:
+        """All frames that have come, at least one. Cancelled, none is lost."""
+
+    def reachable(self, peer: bytes) -> bool:
+        """Whether a frame for this peer would be taken."""
+
+    async def aclose(self) -> None:
+        """Give everything back. Never hangs; who waits in `receive` is cancelled before."""
+
+
+class Transport(Protocol):
+    """Opens links at the addresses of its schemes."""
+
+    def open(self, address: str, *, bind: bool, settings: LinkSettings) -> Link:
+        """Bind or connect, at once, whether or not there is anybody at the other end."""
+
+
+def find(address: str) -> Transport:
+    """The transport for an address, by its scheme: `ipc://...`, `tcp://...`."""
+    scheme, colon, rest = address.partition("://")
+    if not colon or not rest:
+        raise BadValue(
+            f"an address reads scheme://place, as ipc:///run/me/frames or tcp://127.0.0.1:5000, got {address!r}"
+        )
+    found = entry_points(group=GROUP, name=scheme)
+    if not found:
+        known = ", ".join(sorted(entry.name for entry in entry_points(group=GROUP))) or "none"
+        raise BadValue(f"no transport is installed for {scheme!r} (of {address!r}); there are: {known}")
+    if len({entry.value for entry in found}) > 1:
+        claims = " and ".join(sorted(entry.value for entry in found))
+        raise BadValue(f"the scheme {scheme!r} is claimed by {claims}; uninstall one of them")
+    transport: Transport = next(iter(found)).load()
+    return transport
+
+
+def place_of(address: str) -> Path:
+    """The path in an address that is one."""
+    return Path(address.partition("://")[2])

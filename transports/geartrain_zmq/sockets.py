@@ -1,0 +1,55 @@
+"""One table of socket options, and the function that applies it. A test reads it back.
+
+    bind     ROUTER, told when a peer is gone (MANDATORY)
+    connect  DEALER, which says hello by an empty message at every (re)connection (PROBE_ROUTER)
+
+Credit above the transport bounds what is queued, so the send queue has no bound of its own; what a peer may make us
+hold before it is known is bounded by MAXMSGSIZE.
+"""
+
+import os
+import threading
+
+import zmq
+
+from geartrain.ports.transport import LinkSettings
+
+SLACK_BYTES = 64 * 1024
+
+COMMON: dict[int, int] = {
+    zmq.LINGER: 0,
+    zmq.SNDHWM: 0,
+    zmq.RCVHWM: 0,
+    zmq.HANDSHAKE_IVL: 2000,
+}
+BOUND: dict[int, int] = {zmq.ROUTER_MANDATORY: 1}
+CONNECTED: dict[int, int] = {zmq.IMMEDIATE: 1, zmq.PROBE_ROUTER: 1, zmq.RECONNECT_IVL: 1}
+
+# A dead neighbour is looked for again and again: on this host often, over a network less so.
+RECONNECT_MOST_MS = {"ipc": 20, "tcp": 1000}
+
+_lock = threading.Lock()
+_contexts: dict[int, "zmq.Context[zmq.Socket[bytes]]"] = {}
+
+
+def context() -> "zmq.Context[zmq.Socket[bytes]]":
+    """The context of this process. One that was inherited by a fork is never touched."""
+    with _lock:
+        if os.getpid() not in _contexts:
+            fresh: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            fresh.set(zmq.MAX_SOCKETS, min(65_535, fresh.get(zmq.SOCKET_LIMIT)))
+            fresh.set(zmq.BLOCKY, 0)
+            _contexts[os.getpid()] = fresh
+        return _contexts[os.getpid()]
+
+
+def new_socket(scheme: str, *, bind: bool, settings: LinkSettings) -> "zmq.Socket[bytes]":
+    socket = context().socket(zmq.ROUTER if bind else zmq.DEALER)
+    for option, value in (COMMON | (BOUND if bind else CONNECTED)).items():
+        socket.set(option, value)
+    if not bind:
+        socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST_MS[scheme])
+    socket.set(zmq.MAXMSGSIZE, settings.max_frame_bytes + SLACK_BYTES)
+    if scheme == "ipc" and bind:
+        socket.set(zmq.IPC_FILTER_UID, os.getuid())
+    return socket
