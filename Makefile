@@ -39,7 +39,7 @@ bench: $(call STAMP,bench) ## figures, side by side with the peers, in one run
 	@$(BIN)/python -m tests.benchmarks
 
 soak: $(call STAMP,test) ## the long runs
-	@$(BIN)/python -m pytest -q -m soak --override-ini addopts="-ra --strict-markers --strict-config"
+	@$(BIN)/python -m pytest -q -m soak --timeout 600
 
 clean: ## remove what was installed and cached
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

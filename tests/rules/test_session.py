@@ -249,6 +249,14 @@ TestBadLink = BadLink.TestCase
 TestBadLink.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 
 
+class BadLinkForLong(BadLink):
+    """The same, until one is tired of it."""
+
+
+TestBadLinkForLong = pytest.mark.soak(BadLinkForLong.TestCase)
+TestBadLinkForLong.settings = settings(max_examples=10_000, stateful_step_count=80, deadline=None)
+
+
 # -- one thing at a time --------------------------------------------------------------------------------------------
 
 

@@ -361,18 +361,17 @@ def entries(ledger: Path) -> list[tuple[int, bool, int]]:
     return [(int(sequence), repeated == "1", int(number)) for _, sequence, repeated, number in rows]
 
 
-@pytest.mark.parametrize("reading", ["asyncio", "trio"])
-async def test_a_reader_that_is_killed_and_started_again_loses_nothing_and_every_repeat_is_marked(
-    folder: Path, readers: list[LedgerReader], reading: str
+async def write_while_the_reader_is_killed(
+    folder: Path, readers: list[LedgerReader], reading: str, *, total: int, kills: int
 ) -> None:
     """This process writes on one loop, the other reads on the same or on the other one."""
-    address, ledger, total = new_address(folder), folder / "ledger", 20_000
+    address, ledger = new_address(folder), folder / "ledger"
     reader = LedgerReader(reading, address, ledger, 64)
     readers.append(reader)
     async with open_send(address, int, maxsize=64, name="ledger", close_within=30, heartbeat_s=0.2) as numbers:
         for number in range(1, total + 1):
             await numbers.send(number)
-            if number % (total // 4) == 0 and number < total:
+            if number % (total // (kills + 1)) == 0 and number < total:
                 await anyio.to_thread.run_sync(reader.kill_and_start_again)
     assert await anyio.to_thread.run_sync(reader.end) == 0
     written = entries(ledger)
@@ -381,3 +380,18 @@ async def test_a_reader_that_is_killed_and_started_again_loses_nothing_and_every
     once = [sequence for sequence, repeated, _ in written if not repeated]
     assert once == sorted(set(once))
     assert len(written) - len({sequence for sequence, _, _ in written}) <= sum(repeated for _, repeated, _ in written)
+
+
+@pytest.mark.parametrize("reading", ["asyncio", "trio"])
+async def test_a_reader_that_is_killed_and_started_again_loses_nothing_and_every_repeat_is_marked(
+    folder: Path, readers: list[LedgerReader], reading: str
+) -> None:
+    await write_while_the_reader_is_killed(folder, readers, reading, total=20_000, kills=3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("reading", ["asyncio", "trio"])
+async def test_twenty_kills_in_200_000_items_lose_nothing(
+    folder: Path, readers: list[LedgerReader], reading: str
+) -> None:
+    await write_while_the_reader_is_killed(folder, readers, reading, total=200_000, kills=20)

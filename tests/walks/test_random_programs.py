@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import anyio
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -171,11 +172,22 @@ async def take(ctx: Context, step: Step, edges: Sequence[Channel[str]], item: st
     return None
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(PROGRAMS)
-def test_every_loop_and_every_run_gives_the_same_log(program: Program) -> None:
+def check(program: Program) -> None:
     run = run_of(program)
     first = simulate(run)
     assert simulate(run, backend="trio") == first
     assert anyio.run(run) == first
     assert anyio.run(run, backend="trio") == first
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(PROGRAMS)
+def test_every_loop_and_every_run_gives_the_same_log(program: Program) -> None:
+    check(program)
+
+
+@pytest.mark.soak
+@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(PROGRAMS)
+def test_ten_thousand_programs_give_the_same_log_on_every_loop(program: Program) -> None:
+    check(program)
