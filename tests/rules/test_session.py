@@ -307,6 +307,27 @@ def test_what_was_not_stable_is_sent_again_to_a_new_reader_and_marked() -> None:
     assert [(mark.sequence, mark.redelivered) for mark in marks] == [(3, True), (4, True)]
 
 
+def test_a_new_reader_whose_first_answer_is_lost_still_gets_repeats_with_a_mark() -> None:
+    """It has heard the writer's Hello, so it knows where to go on; that does not make it the reader of before."""
+    net = met(4)
+    net.send(1)
+    net.settle()
+    net.reader.ask()
+    net.reader.take()
+    net.reader = net.new_reader()
+    net.cut()
+    while net.reader.epoch == 0:
+        net.tick(1)
+        while net.to_reader:
+            net.deliver_to_reader()
+        net.to_writer.clear()
+    net.cut()
+    net.settle()
+    net.reader.ask()
+    net.reader.take()
+    assert net.reader.mark.redelivered
+
+
 def test_a_link_that_was_lost_and_is_back_repeats_nothing() -> None:
     net = met(8)
     for item in range(6):

@@ -75,6 +75,8 @@ class ChannelOptions(Struct, frozen=True, kw_only=True):
         if number("heartbeat_s", self.heartbeat_s, least=0) == 0:
             raise BadValue("heartbeat_s must be more than 0")
         number("close_within", self.close_within, least=0)
+        if self.retain is not None:
+            whole("retain", self.retain, least=max(1, self.maxsize))
         for what in ("lost_after_s", "connect_within"):
             if getattr(self, what) is not None:
                 number(what, getattr(self, what), least=0)
@@ -192,7 +194,7 @@ class _Wire(Generic[T]):
         except WireError as error:
             self.bad_frames += 1
             if arrival.peer == self.session.peer and self.session.connected:
-                self.session.failure = WireError(f"{self}: {error}")
+                self.session.fail(WireError(f"{self}: {error}"))
             return
         present = self.session.peer
         reachable = arrival.peer == present or present is None or self._link.reachable(present)
@@ -264,7 +266,8 @@ class RemoteSend(WritingEnd[T]):
 
     async def send(self, item: T) -> None:
         wire = self._wire
-        if not self._steps or wire.writer_waits or not wire.session.has_room():
+        writer = wire.session
+        if not self._steps or writer.accepted >= writer.limit or wire.writer_waits:
             self._flush()
             await self.wait_room()
         self._steps -= 1
@@ -279,7 +282,7 @@ class RemoteSend(WritingEnd[T]):
 
     def _put(self, item: T) -> None:
         writer = self._wire.session
-        if not writer.has_room():
+        if writer.accepted >= writer.limit:
             writer.dropped += 1
             return
         batch = writer.batch

@@ -135,13 +135,17 @@ class End:
             self._say(self._beat())
         patience_ns = self.me.lost_after_ns
         if self.other is not None and patience_ns is not None and now_ns - self._heard_ns >= patience_ns:
-            self.failure = PeerLost(f"{self._named()}: the {self._other_role} was silent for {patience_ns / 1e9:g} s")
+            self.fail(PeerLost(f"{self._named()}: the {self._other_role} was silent for {patience_ns / 1e9:g} s"))
 
     def next_tick_ns(self, now_ns: int) -> int:
         """When `tick` has something to do again, if nothing happens before."""
         if not self.connected and not self.me.binds:
             return (now_ns if self._knocked_ns is None else self._knocked_ns) + _KNOCK_NS
         return min(self._said_ns + self.me.heartbeat_ns, now_ns + self.me.heartbeat_ns)
+
+    def fail(self, error: GeartrainError) -> None:
+        """This end is of no use any more, and this is why."""
+        self.failure = error
 
     def lose_link(self) -> None:
         """The transport says that nobody is at the other end now."""
@@ -181,7 +185,7 @@ class End:
         if reason is not None:
             self.said.append(Saying(peer, frames.encode(Refused(reason, final=True))))
             if self.other is None:
-                self.failure = PeerRefused(reason)
+                self.fail(PeerRefused(reason))
             return
         self.peer = peer
         self.other = hello
@@ -207,15 +211,15 @@ class End:
     def _hear_refusal(self, reason: str, final: bool) -> None:
         self._busy = reason
         if final and self.failure is None:
-            self.failure = PeerRefused(reason)
+            self.fail(PeerRefused(reason))
 
     def _knock(self, now_ns: int) -> None:
         within_ns = self.me.connect_within_ns
         if self.other is None and within_ns is not None and now_ns - self._opened_ns >= within_ns:
             if self._busy:
-                self.failure = PeerRefused(self._busy)
+                self.fail(PeerRefused(self._busy))
             else:
-                self.failure = PeerLost(f"{self._named()}: no {self._other_role} came within {within_ns / 1e9:g} s")
+                self.fail(PeerLost(f"{self._named()}: no {self._other_role} came within {within_ns / 1e9:g} s"))
         elif not self.me.binds and (self._knocked_ns is None or now_ns - self._knocked_ns >= _KNOCK_NS):
             self._knocked_ns = now_ns
             self._say(self.hello())
@@ -253,6 +257,7 @@ class Writer(End):
         self.taken = 0
         self.stable = 0
         self.granted = me.settings.maxsize
+        self.limit = min(me.settings.maxsize, retain)
         self.dropped = 0
         self.closing = False
         self.reader_done = False
@@ -263,6 +268,7 @@ class Writer(End):
         self._kept_bytes = 0
         self._sent = 0
         self._ever_sent = 0
+        self._met: int | None = None
         self._retain = retain
         self._accepted_before = accepted_before
 
@@ -289,11 +295,17 @@ class Writer(End):
             raise ChannelClosed(f"the writing end of {self._named()} was closed here")
         if self.reader_done:
             raise ChannelClosed(f"the reader of {self._named()} has closed; nothing can be sent any more")
-        return (
-            self.accepted < self.granted
-            and self.accepted - self.stable < self._retain
-            and self._kept_bytes + len(self.batch) < self.max_bytes
-        )
+        return self.accepted < self.limit
+
+    def fail(self, error: GeartrainError) -> None:
+        super().fail(error)
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        """Up to which number an item is accepted at once: the one thing a send looks at."""
+        self.limit = min(self.granted, self.stable + self._retain)
+        if self.failure is not None or self.closing or self.reader_done or self._kept_bytes >= self.max_bytes:
+            self.limit = 0
 
     @property
     def waits_for(self) -> str:
@@ -320,6 +332,7 @@ class Writer(End):
         self.closing = True
         self.accepted += 1
         self._seal(LAST | (ABORTED if aborted else 0))
+        self._set_limit()
         self._send_kept()
 
     @property
@@ -330,19 +343,24 @@ class Writer(End):
     # -- the peer's side
 
     def _meet(self, hello: Hello) -> None:
-        maxsize = self.me.settings.maxsize
+        if hello.incarnation != self._met:
+            self._met = hello.incarnation
+            self._begin_anew()
         if hello.epoch == self.me.epoch and hello.expects:
             self._flow(hello.taken, hello.stable, hello.granted)
             self._sent = hello.expects - 1
         else:
-            # A reader that has heard nothing of this life: what was sent may have been in its predecessor's hand.
-            self.taken = self.stable
-            self.granted = self.stable + maxsize
             self._sent = self.stable
-            for batch in self._kept:
-                if batch.first <= self._ever_sent:
-                    frames.mark_repeated(batch.frame)
         self._send_kept()
+
+    def _begin_anew(self) -> None:
+        """Another reader, however much it knows: what was sent may have been in its predecessor's hand."""
+        self.taken = self.stable
+        self.granted = self.stable + self.me.settings.maxsize
+        for batch in self._kept:
+            if batch.first <= self._ever_sent:
+                frames.mark_repeated(batch.frame)
+        self._set_limit()
 
     def _listen(self, word: Control | Data) -> None:
         match word:
@@ -354,6 +372,7 @@ class Writer(End):
                 self._send_kept()
             case Done():
                 self.reader_done = True
+                self._set_limit()
                 self._say(Bye())
             case _:
                 return
@@ -368,6 +387,7 @@ class Writer(End):
         self.granted = max(self.granted, granted)
         while self._kept and self._kept[0].last <= self.stable:
             self._kept_bytes -= len(self._kept.popleft().frame)
+        self._set_limit()
 
     def _seal(self, flags: int) -> None:
         count = self.accepted - self._first_open + 1
@@ -379,6 +399,7 @@ class Writer(End):
         self._kept_bytes += len(self.batch)
         self.batch = frames.new_batch()
         self._first_open = self.accepted + 1
+        self._set_limit()
 
     def _send_kept(self) -> None:
         if not self.connected or self.peer is None or self._sent >= self.accepted:
@@ -428,7 +449,8 @@ class Reader(End):
         self.granted = 0
         self.dropped = 0
         self.redelivered = 0
-        self.mark = Mark(0, 0)
+        self._hand: tuple[int, int, bool] = (0, 0, False)
+        self._tell_at = 0
         self.losses: tuple[Loss, ...] = ()
         self.done = False
         self.bye_heard = False
@@ -463,6 +485,11 @@ class Reader(End):
         return self.waiting > 0
 
     @property
+    def mark(self) -> Mark:
+        """Which item the owner took last."""
+        return Mark(*self._hand)
+
+    @property
     def ended(self) -> bool:
         """The writer has closed, and everything before that was taken."""
         return self._ended != 0 and not self.waiting
@@ -489,8 +516,11 @@ class Reader(End):
         if run.next == len(run.items):
             self._runs.popleft()
         self.waiting -= 1
-        self.mark = Mark(run.epoch, number, run.repeated)
-        self.redelivered += run.repeated
+        self._hand = (run.epoch, number, run.repeated)
+        if run.repeated:
+            # It may be what killed its last reader: the writer should know exactly which it was.
+            self.redelivered += 1
+            self._tell_at = 0
         if run.epoch == self.epoch and not self._lossy:
             self.taken = number
             if self.me.settings.keep == "taken":
@@ -510,16 +540,14 @@ class Reader(End):
 
     def flow(self, *, at_once: bool) -> None:
         """Say how far we are: at once, or when it is worth a frame."""
+        if self.taken < self._tell_at and not at_once:
+            return
         now = self._flow()
         if not self.connected or now == self._told or self.epoch == 0:
             return
-        told = self._told
-        half = max(1, self.me.settings.maxsize // 2)
-        worth = told is None or told.epoch != self.epoch or now.granted - told.granted >= half
-        each = self.me.settings.ack == "each" or (self.mark.redelivered and self.mark.epoch == self.epoch)
-        if at_once or worth or each:
-            self._told = now
-            self._say(now)
+        self._told = now
+        self._tell_at = 0 if self.me.settings.ack == "each" else self.taken + max(1, self.me.settings.maxsize // 2)
+        self._say(now)
 
     def _flow(self) -> Flow:
         return Flow(self.epoch, self.taken, self.stable, self.granted)
@@ -593,6 +621,7 @@ class Reader(End):
             self._grant()
             self._ended = 0
         self._told = None
+        self._tell_at = 0
         self._asked_again = 0
         if self.done:
             self._say(Done())
