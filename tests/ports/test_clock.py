@@ -369,6 +369,7 @@ async def test_who_waits_for_a_busy_daemon_is_not_stuck() -> None:
         await clock.run()
         await calls.send.send(1)
         await clock.run()
+    assert {health.state for health in sup.snapshot().values()} == {"stopped"}
 
 
 async def test_who_may_still_write_is_not_taken_for_gone_because_another_writer_has_finished() -> None:
@@ -391,6 +392,7 @@ async def test_who_may_still_write_is_not_taken_for_gone_because_another_writer_
         sup.spawn(asks_when_it_is_stopped, requests)
         sup.spawn(serves, requests)
         await clock.run()
+        assert sup.snapshot()["serves"].state == "running"
         await sup.stop(grace=0)
 
 

@@ -361,7 +361,7 @@ def entries(ledger: Path) -> list[tuple[int, bool, int]]:
     return [(int(sequence), repeated == "1", int(number)) for _, sequence, repeated, number in rows]
 
 
-async def write_while_the_reader_is_killed(
+async def assert_nothing_is_lost_while_the_reader_is_killed(
     folder: Path, readers: list[LedgerReader], reading: str, *, total: int, kills: int
 ) -> None:
     """This process writes on one loop, the other reads on the same or on the other one."""
@@ -386,7 +386,7 @@ async def write_while_the_reader_is_killed(
 async def test_a_reader_that_is_killed_and_started_again_loses_nothing_and_every_repeat_is_marked(
     folder: Path, readers: list[LedgerReader], reading: str
 ) -> None:
-    await write_while_the_reader_is_killed(folder, readers, reading, total=20_000, kills=3)
+    await assert_nothing_is_lost_while_the_reader_is_killed(folder, readers, reading, total=20_000, kills=3)
 
 
 @pytest.mark.soak
@@ -394,4 +394,4 @@ async def test_a_reader_that_is_killed_and_started_again_loses_nothing_and_every
 async def test_twenty_kills_in_200_000_items_lose_nothing(
     folder: Path, readers: list[LedgerReader], reading: str
 ) -> None:
-    await write_while_the_reader_is_killed(folder, readers, reading, total=200_000, kills=20)
+    await assert_nothing_is_lost_while_the_reader_is_killed(folder, readers, reading, total=200_000, kills=20)

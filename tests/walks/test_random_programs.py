@@ -172,7 +172,7 @@ async def take(ctx: Context, step: Step, edges: Sequence[Channel[str]], item: st
     return None
 
 
-def check(program: Program) -> None:
+def check_program(program: Program) -> None:
     run = run_of(program)
     first = simulate(run)
     assert simulate(run, backend="trio") == first
@@ -183,11 +183,11 @@ def check(program: Program) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PROGRAMS)
 def test_every_loop_and_every_run_gives_the_same_log(program: Program) -> None:
-    check(program)
+    check_program(program)
 
 
 @pytest.mark.soak
 @settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PROGRAMS)
 def test_ten_thousand_programs_give_the_same_log_on_every_loop(program: Program) -> None:
-    check(program)
+    check_program(program)
