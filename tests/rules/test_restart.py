@@ -61,7 +61,7 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(wrong: dict[str, object], 
 
 def test_the_bounds_themselves_are_allowed() -> None:
     RestartPolicy(base=0, factor=0, cap=0, jitter=0, max_retries=0, within=None)
-    RestartPolicy(jitter=1, cap=math.inf)
+    assert RestartPolicy(jitter=1, cap=math.inf).cap == math.inf
 
 
 # -- the deaths that count --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ Encoding comes first, so that a bad item fails before anything is promised. Betw
 frame over nothing waits, so a cancelled `send` has not sent.
 """
 
+import logging
 import secrets
 import time
 from abc import abstractmethod
@@ -42,6 +43,8 @@ from geartrain.rules.pipeline import POLICIES, Mark, Policy
 from geartrain.rules.session import LOSSY, End, Loss, Reader, Self, Writer
 
 T = TypeVar("T")
+
+_log = logging.getLogger("geartrain.remote")
 
 # A batch is sent when it holds half the window, or this many bytes, or when the loop would go idle.
 _BATCH_BYTES = 64 * 1024
@@ -131,7 +134,6 @@ class _Wire(Generic[T]):
         self.writer_waits = False
         self.asker: Asker | None = None
         self.reader_asks = False
-        self.bad_frames = 0
         self._link = link
         self._changed = Bell()
 
@@ -192,7 +194,7 @@ class _Wire(Generic[T]):
                 self._hear_data(word)
                 return
         except WireError as error:
-            self.bad_frames += 1
+            _log.debug("%s: a frame was thrown away: %s", self, error)
             if arrival.peer == self.session.peer and self.session.connected:
                 self.session.fail(WireError(f"{self}: {error}"))
             return
@@ -282,9 +284,6 @@ class RemoteSend(WritingEnd[T]):
 
     def _put(self, item: T) -> None:
         writer = self._wire.session
-        if writer.accepted >= writer.limit:
-            writer.dropped += 1
-            return
         batch = writer.batch
         before = len(batch)
         try:
@@ -296,7 +295,10 @@ class RemoteSend(WritingEnd[T]):
             size = len(batch) - before
             del batch[before:]
             raise BadValue(f"an item of {size} bytes for {self._wire}; max_bytes is {writer.max_bytes}")
-        if writer.accept() >= self._half or len(batch) >= _BATCH_BYTES:
+        if writer.accepted >= writer.limit:
+            writer.set_aside(bytes(batch[before:]))
+            del batch[before:]
+        elif writer.accept() >= self._half or len(batch) >= _BATCH_BYTES:
             self._flush()
         elif self._flusher is not None:
             self._flusher.wake()

@@ -164,14 +164,6 @@ def _data(frame: memoryview) -> Data:
     return Data(flags, epoch, first, frame[HEADER_BYTES:])
 
 
-def count_of(data: Data) -> int:
-    """How many items a data frame says it has."""
-    if data.items[0] != _ARRAY_32:
-        raise WireError(f"a data frame whose items begin with byte {data.items[0]:#x}; expected {_ARRAY_32:#x}")
-    (count,) = _COUNT.unpack_from(data.items, 1)
-    return int(count)
-
-
 T = TypeVar("T")
 
 

@@ -263,6 +263,7 @@ class Writer(End):
         self.reader_done = False
         self.max_bytes = max_bytes
         self.batch = frames.new_batch()
+        self._aside: deque[bytes] = deque()
         self._first_open = 1
         self._kept: deque[Batch] = deque()
         self._kept_bytes = 0
@@ -319,6 +320,23 @@ class Writer(End):
         self.accepted += 1
         return self.accepted - self._first_open + 1
 
+    def set_aside(self, item: bytes) -> None:
+        """There is no room, and the policy is lossy: the encoded item waits for some, and the rest is dropped."""
+        self._aside.append(item)
+        if len(self._aside) > max(1, self.me.settings.maxsize):
+            self.dropped += 1
+            if self.me.settings.policy == "drop_newest":
+                self._aside.pop()
+            else:
+                self._aside.popleft()
+
+    def _take_back(self, most: int) -> None:
+        """What was set aside gets its numbers, in a batch of its own: none may be larger than the window."""
+        self._seal(0)
+        for _ in range(min(most, len(self._aside))):
+            self.batch += self._aside.popleft()
+            self.accepted += 1
+
     def flush(self) -> None:
         """Say everything that may be said."""
         self._seal(0)
@@ -328,6 +346,7 @@ class Writer(End):
         """Nothing comes after this. It is said like an item, and stable when the reader has heard it."""
         if self.closing:
             return
+        self._take_back(len(self._aside))
         self._seal(0)
         self.closing = True
         self.accepted += 1
@@ -338,7 +357,7 @@ class Writer(End):
     @property
     def settled(self) -> bool:
         """Nothing is left that the reader might still need from us."""
-        return self.stable >= self.accepted or self.reader_done
+        return (self.stable >= self.accepted and not self._aside) or self.reader_done
 
     # -- the peer's side
 
@@ -351,6 +370,13 @@ class Writer(End):
             self._sent = hello.expects - 1
         else:
             self._sent = self.stable
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """There may be room now for what was set aside."""
+        if self._aside and self.accepted < self.limit:
+            self._take_back(self.limit - self.accepted)
+            self._seal(0)
         self._send_kept()
 
     def _begin_anew(self) -> None:
@@ -366,7 +392,7 @@ class Writer(End):
         match word:
             case Flow(epoch, taken, stable, granted) if epoch == self.me.epoch:
                 self._flow(taken, stable, granted)
-                self._send_kept()
+                self._go_on()
             case Again(epoch, expects) if epoch == self.me.epoch and expects > self.stable:
                 self._sent = min(self._sent, expects - 1)
                 self._send_kept()
