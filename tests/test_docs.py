@@ -3,6 +3,7 @@
 A block marked `python` is a script of its own. A block marked `text` right after it is what it prints.
 """
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -53,6 +54,13 @@ def cases() -> Iterator[object]:
     for example in examples():
         for loop in LOOPS if example.takes_a_loop else LOOPS[:1]:
             yield pytest.param(example, loop, id=f"{example.page.name}:{example.line}-{loop}")
+
+
+@pytest.fixture(autouse=True)
+def log_levels_are_put_back() -> Iterator[None]:
+    level = logging.getLogger("geartrain").level
+    yield
+    logging.getLogger("geartrain").setLevel(level)
 
 
 @pytest.mark.parametrize(("example", "loop"), list(cases()))

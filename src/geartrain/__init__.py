@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from geartrain.ports.observer import Observer as Observer
     from geartrain.ports.places import private_dir as private_dir
     from geartrain.rules.grid import Cycle as Cycle
+    from geartrain.rules.keys import Curve as Curve
+    from geartrain.rules.keys import Keys as Keys
     from geartrain.rules.lifecycle import DaemonFailurePhase as DaemonFailurePhase
     from geartrain.rules.lifecycle import DaemonState as DaemonState
     from geartrain.rules.lifecycle import OnError as OnError
@@ -70,6 +72,7 @@ _ROOMS = {
     "geartrain.ports.observer": ("Observer",),
     "geartrain.ports.places": ("private_dir",),
     "geartrain.rules.grid": ("Cycle",),
+    "geartrain.rules.keys": ("Curve", "Keys"),
     "geartrain.rules.lifecycle": ("DaemonFailurePhase", "DaemonState", "OnError"),
     "geartrain.rules.pipeline": ("Mark", "Policy"),
     "geartrain.rules.restart": ("RestartPolicy",),

@@ -6,94 +6,120 @@ socket is asked whether something has come meanwhile.
 """
 
 import errno
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import NoReturn, cast
 
 import anyio
 import zmq
 
 from geartrain.errors import WireError
-from geartrain.ports.transport import Arrival
+from geartrain.ports.parking import checkpoint, watch_fd
+from geartrain.ports.transport import Hear
+from geartrain_zmq.handshakes import Watch
+
+# As numbers: arithmetic on the enumerations costs as much as a send.
+_AT_ONCE = int(zmq.DONTWAIT)
+_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
+_READABLE = int(zmq.POLLIN)
+_WRITABLE = int(zmq.POLLOUT)
+_EVENTS = int(zmq.EVENTS)
+_FD = int(zmq.FD)
+
+# From this size on a frame is not copied on its way.
+_LARGE_BYTES = 64 * 1024
 
 # At most so many frames are handed over at once, so that a flood leaves room for others.
 _MOST = 64
 
 
-def _number(socket: "zmq.Socket[bytes]", option: int) -> int:
-    value = socket.get(option)
-    assert isinstance(value, int)
-    return value
-
-
 class ZmqLink:
-    """One socket, used from the loop's thread only."""
+    """One socket, used from the loop's thread only, and what is to be given back with it."""
 
-    def __init__(self, socket: "zmq.Socket[bytes]", address: str, *, bind: bool) -> None:
+    def __init__(
+        self, socket: "zmq.Socket[bytes]", address: str, *, bind: bool, watch: Watch | None, held: ExitStack
+    ) -> None:
         self.address = address
+        self._watch = watch
+        self._held = held
         self._socket = socket
         self._binds = bind
-        self._fd = _number(socket, zmq.FD)
-        self._waiting: anyio.CancelScope | None = None
+        self._hear: Hear | None = None
+        self._get = cast("Callable[[int], int]", socket.get)
+        self._fd = watch_fd(self._get(_FD), self._look)
 
-    def send(self, peer: bytes, frame: bytes | bytearray) -> bool:
-        copy = len(frame) < 65_536
+    def send(self, peer: bytes, frame: bytes | bytearray | memoryview) -> bool:
+        if self._socket.closed:
+            return False
+        copy = len(frame) < _LARGE_BYTES
         try:
             if self._binds:
-                self._socket.send(peer, zmq.SNDMORE | zmq.DONTWAIT)
-            self._socket.send(frame, zmq.DONTWAIT, copy=copy)
+                self._socket.send(peer, _MORE)
+            self._socket.send(frame, _AT_ONCE, copy=copy)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False
             raise
         finally:
-            if self._waiting is not None and _number(self._socket, zmq.EVENTS) & zmq.POLLIN:
-                self._waiting.cancel()
+            if self._get(_EVENTS) & _READABLE:
+                self._fd.wake()
         return True
 
     def reachable(self, peer: bytes) -> bool:
         """A router knows at the first part of a message whether there is a peer to take it."""
+        if self._socket.closed:
+            return False
         if not self._binds:
-            return bool(_number(self._socket, zmq.EVENTS) & zmq.POLLOUT)
+            return bool(self._get(_EVENTS) & _WRITABLE)
         try:
-            self._socket.send(peer, zmq.SNDMORE | zmq.DONTWAIT)
-            self._socket.send(b"", zmq.DONTWAIT)
+            self._socket.send(peer, _MORE)
+            self._socket.send(b"", _AT_ONCE)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False
             raise
         return True
 
-    async def receive(self) -> list[Arrival]:
-        while not (arrivals := self._receive_now()):
-            with anyio.CancelScope() as self._waiting:
-                # An event between the last look and this wait would be waited for in vain.
-                if not _number(self._socket, zmq.EVENTS) & zmq.POLLIN:
-                    await anyio.wait_readable(self._fd)
-            self._waiting = None
-        return arrivals
+    async def run(self, hear: Hear) -> NoReturn:
+        self._hear = hear
+        try:
+            if self._watch is None:
+                await self._receive()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._receive)
+                refusal = await self._watch.refused()
+                tasks.cancel_scope.cancel()
+            raise refusal
+        finally:
+            self._hear = None
 
-    def _receive_now(self) -> list[Arrival]:
-        arrivals: list[Arrival] = []
+    async def _receive(self) -> NoReturn:
+        while True:
+            if self._look():
+                await checkpoint()
+            else:
+                await self._fd.wait()
+
+    def _look(self) -> bool:
+        """Hand over what has come; not all of it if it is very much, and then there is more to look for."""
         receive = self._socket.recv
-        while len(arrivals) < _MOST:
-            try:
-                first = receive(zmq.DONTWAIT)
-            except zmq.Again:
-                break
-            if not self._binds:
-                arrivals.append(Arrival(b"", first))
-            elif self._socket.get(zmq.RCVMORE):
-                arrivals.append(Arrival(first, receive(zmq.DONTWAIT)))
-            self._skip_rest()
-        return arrivals
-
-    def _skip_rest(self) -> None:
-        """We never send messages of several parts; what somebody else adds is not for us."""
-        while self._socket.get(zmq.RCVMORE):
-            self._socket.recv(zmq.DONTWAIT)
+        for _ in range(_MOST):
+            hear = self._hear
+            # To ask is half as dear as to be refused.
+            if hear is None or not self._get(_EVENTS) & _READABLE:
+                return False
+            peer = receive(_AT_ONCE) if self._binds else b""
+            part = receive(_AT_ONCE, copy=False)
+            hear(peer, part.bytes if len(part) < _LARGE_BYTES else part.buffer)
+            # We never send messages of several parts; what somebody else adds is not for us.
+            while part.more:
+                part = receive(_AT_ONCE, copy=False)
+        return True
 
     async def aclose(self) -> None:
         if not self._socket.closed:
-            anyio.notify_closing(self._fd)
-            self._socket.close(0)
+            self._fd.close()
+            self._held.close()
 
 
 def refused(address: str, error: zmq.ZMQError) -> WireError:

@@ -2,6 +2,7 @@
 
     bind     ROUTER, told when a peer is gone (MANDATORY)
     connect  DEALER, which says hello by an empty message at every (re)connection (PROBE_ROUTER)
+    keys     the bound side is the CURVE server, and asks the doorkeeper who may come in
 
 Credit above the transport bounds what is queued, so the send queue has no bound of its own; what a peer may make us
 hold before it is known is bounded by MAXMSGSIZE.
@@ -13,6 +14,7 @@ import threading
 import zmq
 
 from geartrain.ports.transport import LinkSettings
+from geartrain.rules.keys import Curve
 
 SLACK_BYTES = 64 * 1024
 
@@ -43,7 +45,15 @@ def context() -> "zmq.Context[zmq.Socket[bytes]]":
         return _contexts[os.getpid()]
 
 
-def new_socket(scheme: str, *, bind: bool, settings: LinkSettings) -> "zmq.Socket[bytes]":
+def number(socket: "zmq.Socket[bytes]", option: int) -> int:
+    """The value of an option that is a number."""
+    value = socket.get(option)
+    assert isinstance(value, int)
+    return value
+
+
+def new_socket(scheme: str, *, bind: bool, settings: LinkSettings, domain: bytes | None = None) -> "zmq.Socket[bytes]":
+    """A socket with all its options, not yet bound or connected. `domain` is what the doorkeeper knows it by."""
     socket = context().socket(zmq.ROUTER if bind else zmq.DEALER)
     for option, value in (COMMON | (BOUND if bind else CONNECTED)).items():
         socket.set(option, value)
@@ -52,4 +62,23 @@ def new_socket(scheme: str, *, bind: bool, settings: LinkSettings) -> "zmq.Socke
     socket.set(zmq.MAXMSGSIZE, settings.max_frame_bytes + SLACK_BYTES)
     if scheme == "ipc" and bind:
         socket.set(zmq.IPC_FILTER_UID, os.getuid())
+    if settings.curve is not None and bind:
+        assert domain is not None
+        _guard(socket, settings.curve, domain)
+    elif settings.curve is not None:
+        _show_keys(socket, settings.curve)
     return socket
+
+
+def _guard(socket: "zmq.Socket[bytes]", curve: Curve, domain: bytes) -> None:
+    """Without a domain that is enforced, any key whatever would do as long as nobody is asked (ADR 11)."""
+    socket.set(zmq.CURVE_SERVER, 1)
+    socket.set(zmq.CURVE_SECRETKEY, curve.keys.secret.encode())
+    socket.set(zmq.ZAP_DOMAIN, domain)
+    socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def _show_keys(socket: "zmq.Socket[bytes]", curve: Curve) -> None:
+    socket.set(zmq.CURVE_PUBLICKEY, curve.keys.public.encode())
+    socket.set(zmq.CURVE_SECRETKEY, curve.keys.secret.encode())
+    socket.set(zmq.CURVE_SERVERKEY, curve.peer.encode())

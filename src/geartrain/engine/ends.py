@@ -4,8 +4,8 @@
     WritingEnd, ReadingEnd       the same with the waiting done; a carrier says when there is room, and when an item
 
 An operation that can be done at once is done at once, without a checkpoint; after `BUDGET` of them in a row the loop
-goes round once. In real time an end that must wait lets the loop go round twice before it parks: the other end is
-often just behind, and a park costs more than a round.
+goes round once. In real time an end that must wait for one in the same process lets the loop go round twice before it
+parks: the other end is often just behind, and a park costs more than a round.
 """
 
 from abc import ABC, abstractmethod
@@ -42,6 +42,7 @@ class ChannelStats(Struct, frozen=True):
     stable: int = 0
     dropped: int = 0
     redelivered: int = 0
+    set_aside: int = 0
 
 
 class SendStream(ABC, Generic[T]):
@@ -171,6 +172,8 @@ class WritingEnd(SendStream[T]):
 
     __slots__ = ("_carrier", "_steps", "users")
 
+    other_end_is_near = True
+
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._steps = BUDGET
@@ -191,10 +194,11 @@ class WritingEnd(SendStream[T]):
             _note_user(self)
         carrier.writer_waits = True
         try:
-            if turns is None or not self._steps:
+            goes_round = turns is None and self.other_end_is_near
+            if goes_round or not self._steps:
                 self._steps = BUDGET
                 await spot.ways.checkpoint()
-                if turns is None and not self.has_room():
+                if goes_round and not self.has_room():
                     await spot.ways.checkpoint()
             while not self.has_room():
                 carrier.writer = spot.park(self)
@@ -226,6 +230,8 @@ class ReadingEnd(ReceiveStream[T]):
 
     __slots__ = ("_carrier", "_steps", "users")
 
+    other_end_is_near = True
+
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._steps = BUDGET
@@ -246,10 +252,11 @@ class ReadingEnd(ReceiveStream[T]):
             _note_user(self)
         carrier.begin_asking(None)
         try:
-            if turns is None or not self._steps:
+            goes_round = turns is None and self.other_end_is_near
+            if goes_round or not self._steps:
                 self._steps = BUDGET
                 await spot.ways.checkpoint()
-                if turns is None and not self.has_item():
+                if goes_round and not self.has_item():
                     await spot.ways.checkpoint()
             while not self.has_item():
                 wait = carrier.asker = spot.park(self)

@@ -46,6 +46,56 @@ def running_test(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
     return loop.is_running
 
 
+class AsyncioFdWatch:
+    """A descriptor the loop watches all the time: to begin and to end it for every wait costs two system calls."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, look: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._look = look
+        self._wait: AsyncioWait | None = None
+        self._failure: BaseException | None = None
+        loop.add_reader(fd, self._readable)
+
+    def _readable(self) -> None:
+        # At once, without waking a task: the loop would call again and again until somebody looks.
+        try:
+            if self._look():
+                self.wake()
+        except BaseException as failure:
+            self._failure = failure
+            self._loop.remove_reader(self._fd)
+            self.wake()
+
+    def wake(self) -> None:
+        if self._wait is not None:
+            self._wait.wake()
+
+    async def wait(self) -> None:
+        self._wait = AsyncioWait(self._loop, None, None)
+        try:
+            if self._failure is None:
+                await self._wait.wait()
+        finally:
+            self._wait = None
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._fd)
+
+
+watch = AsyncioFdWatch
+
+
+def before_sleep(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+    loop.call_soon(work)
+
+
+def call_later(loop: asyncio.AbstractEventLoop, seconds: float, work: Callable[[], None]) -> asyncio.TimerHandle:
+    return loop.call_later(seconds, work)
+
+
 class _Round:
     """Awaited, lets the loop go round once: what `asyncio.sleep(0)` comes down to, without making anything new."""
 

@@ -5,9 +5,13 @@ trio asks its clock how long to sleep exactly when no task can run, so a clock o
 `wait_all_tasks_blocked(0)`. Both are public; neither polls.
 """
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from heapq import heappop, heappush
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import trio
@@ -15,6 +19,8 @@ import trio
 from geartrain.ports.turns import Subject, Turns, Wait
 
 _THREADS_POLL_S = 0.001
+
+_log = logging.getLogger("geartrain.trio")
 
 
 class TrioWait(Wait):
@@ -50,6 +56,115 @@ class TrioWait(Wait):
 
 
 wait_on = TrioWait
+
+
+class TrioFdWatch:
+    """A descriptor, watched while a task waits for it."""
+
+    def __init__(self, _token: object, fd: int, _look: Callable[[], bool]) -> None:
+        self._fd = fd
+
+    def wake(self) -> None:
+        # Who waits is told that the descriptor is about to be closed; a scope to cancel would cost something each time.
+        trio.lowlevel.notify_closing(self._fd)
+
+    async def wait(self) -> None:
+        with suppress(trio.ClosedResourceError):
+            await trio.lowlevel.wait_readable(self._fd)
+
+    def close(self) -> None:
+        trio.lowlevel.notify_closing(self._fd)
+
+
+watch = TrioFdWatch
+
+
+class _BeforeSleep(trio.abc.Instrument):
+    """Does what was put off before the run waits for input."""
+
+    def __init__(self) -> None:
+        self.works: list[Callable[[], None]] = []
+
+    def before_io_wait(self, _timeout: float) -> None:
+        while self.works:
+            self.works.pop()()
+
+
+_before_sleep_of: WeakKeyDictionary[object, _BeforeSleep] = WeakKeyDictionary()
+
+
+def before_sleep(token: object, work: Callable[[], None]) -> None:
+    instrument = _before_sleep_of.get(token)
+    if instrument is None:
+        instrument = _before_sleep_of[token] = _BeforeSleep()
+        trio.lowlevel.add_instrument(instrument)
+    instrument.works.append(work)
+
+
+class _Alarm:
+    """Due at a time of the run's clock."""
+
+    __slots__ = ("due", "work")
+
+    def __init__(self, due: float, work: Callable[[], None]) -> None:
+        self.due = due
+        self.work: Callable[[], None] | None = work
+
+    def __lt__(self, other: "_Alarm") -> bool:
+        return self.due < other.due
+
+    def cancel(self) -> None:
+        self.work = None
+
+
+class _Alarms:
+    """All alarms of a run: a system task that lives while there is one."""
+
+    def __init__(self) -> None:
+        self._heap: list[_Alarm] = []
+        self._sleep: trio.CancelScope | None = None
+        self._running = False
+
+    def add(self, alarm: _Alarm) -> None:
+        heappush(self._heap, alarm)
+        if not self._running:
+            self._running = True
+            trio.lowlevel.spawn_system_task(self._run, name="geartrain alarms")
+        elif self._sleep is not None and self._sleep.deadline > alarm.due:
+            self._sleep.deadline = alarm.due
+
+    async def _run(self) -> None:
+        try:
+            while self._heap:
+                with trio.CancelScope(deadline=self._heap[0].due) as self._sleep:
+                    await trio.sleep_forever()
+                self._sleep = None
+                self._ring()
+        finally:
+            self._running = False
+
+    def _ring(self) -> None:
+        now = trio.current_time()
+        while self._heap and self._heap[0].due <= now:
+            work = heappop(self._heap).work
+            try:
+                if work is not None:
+                    work()
+            except Exception:
+                # As asyncio does with a callback: what it was for is lost, the run is not.
+                _log.exception("an alarm failed")
+
+
+_alarms_of: WeakKeyDictionary[object, _Alarms] = WeakKeyDictionary()
+
+
+def call_later(token: object, seconds: float, work: Callable[[], None]) -> _Alarm:
+    alarms = _alarms_of.get(token)
+    if alarms is None:
+        alarms = _alarms_of[token] = _Alarms()
+    alarm = _Alarm(trio.current_time() + seconds, work)
+    alarms.add(alarm)
+    return alarm
 
 
 def running_test(token: object) -> Callable[[], bool]:

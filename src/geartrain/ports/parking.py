@@ -14,6 +14,24 @@ from geartrain.ports.turns import Subject, Turns, Wait
 from geartrain.rules.checks import one_of
 
 
+class FdWatch(Protocol):
+    """Waits for a descriptor, one task at a time. Made by `watch_fd`."""
+
+    async def wait(self) -> None:
+        """Return when there is something to read that was not dealt with, or when woken."""
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None:
+        """Before the descriptor is closed."""
+
+
+class Alarm(Protocol):
+    """Something that will be done later, unless it is called off."""
+
+    def cancel(self) -> None: ...
+
+
 class Ways(Protocol):
     """How one loop parks a task, lets others run, and shows that it is quiet."""
 
@@ -23,8 +41,17 @@ class Ways(Protocol):
     def running_test(self, loop: Any) -> Callable[[], bool]:
         """Tells whether this loop is still the one that runs in the thread it was found in."""
 
+    def watch(self, loop: Any, fd: int, look: Callable[[], bool]) -> "FdWatch":
+        """Tell when something may be read from a descriptor."""
+
     def checkpoint(self) -> Awaitable[None]:
         """Let the loop go round once, and meet a cancellation."""
+
+    def before_sleep(self, loop: Any, work: Callable[[], None]) -> None:
+        """Do something once, before the loop sleeps."""
+
+    def call_later(self, loop: Any, seconds: float, work: Callable[[], None]) -> Alarm:
+        """Do something once in real time, between two steps of tasks."""
 
     def new_turns(self, loop: Any) -> Turns: ...
 
@@ -35,7 +62,7 @@ class Ways(Protocol):
 class Here:
     """A running loop: its ways, and its turns if its waits take turns."""
 
-    __slots__ = ("is_running", "loop", "thread", "turns", "ways")
+    __slots__ = ("_put_off", "is_running", "loop", "thread", "turns", "ways")
 
     def __init__(self, loop: object, ways: Ways, turns: Turns | None) -> None:
         self.loop = loop
@@ -43,9 +70,22 @@ class Here:
         self.turns = turns
         self.thread = get_ident()
         self.is_running = ways.running_test(loop)
+        self._put_off: list[Callable[[], None]] = []
+
+    def put_off(self, work: Callable[[], None]) -> None:
+        """Do this soon: before a task parks here, or at the latest before the loop goes to sleep."""
+        self._put_off.append(work)
+        if len(self._put_off) == 1:
+            self.ways.before_sleep(self.loop, self._catch_up)
+
+    def _catch_up(self) -> None:
+        while self._put_off:
+            self._put_off.pop()()
 
     def park(self, subject: Subject | None = None) -> Wait:
         """A place to wait in."""
+        if self._put_off:
+            self._catch_up()
         return self.ways.wait_on(self.loop, self.turns, subject)
 
 
@@ -79,12 +119,29 @@ def park(subject: Subject | None = None) -> Wait:
     return here().park(subject)
 
 
+def watch_fd(fd: int, look: Callable[[], bool]) -> FdWatch:
+    """Watch a descriptor on the running loop. `look` deals with what is there, and says whether there is more."""
+    spot = here()
+    return spot.ways.watch(spot.loop, fd, look)
+
+
 def here_in_turns() -> tuple[Here, Turns]:
     """The running loop; from the first call on, its waits take turns."""
     spot = here()
     if spot.turns is None:
         spot.turns = _turns_of[spot.loop] = spot.ways.new_turns(spot.loop)
     return spot, spot.turns
+
+
+def call_later(seconds: float, work: Callable[[], None]) -> Alarm:
+    """Do something once in real time, on the running loop, between two steps of tasks. It costs no task."""
+    spot = here()
+    return spot.ways.call_later(spot.loop, max(0.0, seconds), work)
+
+
+async def checkpoint() -> None:
+    """Let the loop go round once, and meet a cancellation."""
+    await here().ways.checkpoint()
 
 
 async def take_turn() -> None:

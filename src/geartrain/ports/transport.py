@@ -5,22 +5,17 @@ know. The side that binds hears many peers and tells them apart by a name of the
 with every connection; the side that connects has one peer, the empty name. An empty frame only says: here I am.
 """
 
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from msgspec import Struct
 
-from geartrain.errors import BadValue
+from geartrain.errors import BadType, BadValue
+from geartrain.rules.keys import Curve
 
 GROUP = "geartrain.transports"
-
-
-class Arrival(Struct, frozen=True):
-    """A frame, and the peer it came from."""
-
-    peer: bytes
-    frame: bytes | memoryview
 
 
 class LinkSettings(Struct, frozen=True):
@@ -28,22 +23,36 @@ class LinkSettings(Struct, frozen=True):
 
     max_frame_bytes: int
     insecure: bool = False
+    curve: Curve | None = None
+
+    def __post_init__(self) -> None:
+        if self.curve is not None and not isinstance(self.curve, Curve):
+            raise BadType(f"curve must be a Curve(keys, peer), got {type(self.curve).__name__}")
+        if self.insecure and self.curve is not None:
+            raise BadValue("insecure=True and curve= contradict each other; keep the one that is meant")
+
+
+# Called with a peer and a frame from it. It never waits, and may send.
+Hear = Callable[[bytes, bytes | memoryview], None]
 
 
 class Link(Protocol):
     """An open end of a transport."""
 
-    def send(self, peer: bytes, frame: bytes | bytearray) -> bool:
+    def send(self, peer: bytes, frame: bytes | bytearray | memoryview) -> bool:
         """Take a frame for a peer. Never waits; False when there is nobody to take it to."""
 
-    async def receive(self) -> list[Arrival]:
-        """All frames that have come, at least one. Cancelled, none is lost."""
+    async def run(self, hear: Hear) -> NoReturn:
+        """Hand over every frame that comes, with the name of its peer, until cancelled. Called again, it goes on.
+
+        Raises a `GeartrainError` when this link will never work, as when the other end refuses its keys.
+        """
 
     def reachable(self, peer: bytes) -> bool:
         """Whether a frame for this peer would be taken."""
 
     async def aclose(self) -> None:
-        """Give everything back. Never hangs; who waits in `receive` is cancelled before."""
+        """Give everything back. Never hangs; `run` is cancelled before."""
 
 
 class Transport(Protocol):

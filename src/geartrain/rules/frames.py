@@ -8,14 +8,17 @@ sent and decoded all at once: `[first, second, ...]` is one call of a typed deco
 """
 
 import struct
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from geartrain.errors import WireError
+from geartrain.errors import WireError, in_words
 
 PROTOCOL = 1
+
+# Counts, epochs, incarnations: far from what arithmetic on them could make too large to be sent.
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 # Past this a frame is refused before it is looked at: what a control frame may be at most.
 CONTROL_MOST = 64 * 1024
@@ -30,29 +33,37 @@ class Settings(Struct, frozen=True, array_like=True):
 
     channel: str
     shape: str
-    maxsize: int
+    maxsize: Number
+    max_bytes: Number
     policy: str
     ack: str
     keep: str
 
 
+class Life(Struct, frozen=True, array_like=True):
+    """An earlier life of a writer, and how many items it had accepted."""
+
+    epoch: Number
+    accepted: Number
+
+
 class Hello(Word, frozen=True, tag=1):
     """Who I am. The writer's `epoch` names its life; a reader that has heard of one says how far it has come."""
 
-    protocol: int
+    protocol: Number
     writes: bool
-    incarnation: int
-    epoch: int
+    incarnation: Number
+    epoch: Number
     issued: bool
     type_name: str
     settings: Settings
-    # The writer: its last stable item, and how many items its predecessor had accepted, where that is known.
-    stable: int = 0
-    accepted_before: int | None = None
+    # The writer: its last stable item, and what is known of its earlier lives, the oldest first.
+    stable: Number = 0
+    lives: tuple[Life, ...] = ()
     # The reader: the item it expects next, its taken and stable, and up to where it grants. 0: it has heard nothing.
-    expects: int = 0
-    taken: int = 0
-    granted: int = 0
+    expects: Number = 0
+    taken: Number = 0
+    granted: Number = 0
 
 
 class WhoAreYou(Word, frozen=True, tag=2):
@@ -67,25 +78,29 @@ class Refused(Word, frozen=True, tag=3):
 
 
 class Flow(Word, frozen=True, tag=4):
-    """The reader to the writer. All numbers are absolute, so that a lost or repeated one does no harm."""
+    """The reader to the writer. All numbers are absolute, so that a lost or repeated one does no harm.
 
-    epoch: int
-    taken: int
-    stable: int
-    granted: int
+    `asks`: the reader has nothing, and waits for the next item.
+    """
+
+    epoch: Number
+    taken: Number
+    stable: Number
+    granted: Number
+    asks: bool = False
 
 
 class Beat(Word, frozen=True, tag=5):
     """I am here. The writer says how far it has sent, so that a reader who missed the last frame finds out."""
 
-    sent: int = 0
+    sent: Number = 0
 
 
 class Again(Word, frozen=True, tag=6):
     """The reader to the writer: something is missing; go on from item `expects` of this epoch."""
 
-    epoch: int
-    expects: int
+    epoch: Number
+    expects: Number
 
 
 class Done(Word, frozen=True, tag=7):
@@ -93,13 +108,15 @@ class Done(Word, frozen=True, tag=7):
 
 
 class Bye(Word, frozen=True, tag=8):
-    """The writer to the reader: I have heard that you are done."""
+    """Either to the other: I have heard your last word."""
 
 
 Control = Hello | WhoAreYou | Refused | Flow | Beat | Again | Done | Bye
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Control)
+_size_decoder = msgspec.msgpack.Decoder(list[int])
+_raw_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 # -- data -----------------------------------------------------------------------------------------------------------
 
@@ -107,6 +124,8 @@ DATA = 0xC1
 REPEATED = 1  # every item of the frame may have been handed over before
 LAST = 2  # the frame holds no item but takes a number: nothing comes after it
 ABORTED = 4  # with LAST: the writer did not end by itself
+SKIPPED = 8  # the frame holds no item but takes a number: the item was set aside
+PAYLOAD = 16  # the frame holds the size of one item, which is the next message, as it is
 
 _HEADER = struct.Struct("<BBQQ")
 HEADER_BYTES = _HEADER.size
@@ -136,18 +155,44 @@ def seal(batch: bytearray, *, flags: int, epoch: int, first: int, count: int) ->
     _COUNT.pack_into(batch, HEADER_BYTES + 1, count)
 
 
-def mark_repeated(frame: bytearray) -> None:
-    frame[1] |= REPEATED
+def single(item: bytes | memoryview, *, flags: int, epoch: int, number: int) -> bytearray:
+    """A sealed data frame around one encoded item, or around none when that was skipped."""
+    batch = new_batch()
+    batch += item
+    seal(batch, flags=flags, epoch=epoch, first=number, count=int(not flags & SKIPPED))
+    return batch
+
+
+def split(batch: bytearray) -> list[bytes]:
+    """The items of a sealed data frame, each encoded as it was."""
+    return [bytes(item) for item in _raw_decoder.decode(memoryview(batch)[HEADER_BYTES:])]
+
+
+def flags_of(batch: bytearray) -> int:
+    return batch[1]
+
+
+def mark_repeated(batch: bytearray) -> None:
+    batch[1] |= REPEATED
+
+
+def encode_size(size_bytes: int) -> bytes:
+    """What a frame that announces a payload has in place of an item."""
+    return msgspec.msgpack.encode(size_bytes)
 
 
 def encode(word: Control) -> bytes:
     return _encoder.encode(word)
 
 
+def is_data(frame: bytes | bytearray | memoryview) -> bool:
+    return len(frame) > 0 and frame[0] == DATA
+
+
 def decode(frame: bytes | bytearray | memoryview) -> Control | Data:
     """What a frame says. Anything that is not a frame is a `WireError`, whatever it is."""
-    if len(frame) and frame[0] == DATA:
-        return _data(memoryview(frame))
+    if is_data(frame):
+        return decode_data(frame)
     if len(frame) > CONTROL_MOST:
         raise WireError(f"a frame of {len(frame)} bytes that is no data frame; {CONTROL_MOST} is the most for others")
     try:
@@ -157,11 +202,16 @@ def decode(frame: bytes | bytearray | memoryview) -> Control | Data:
     return word
 
 
-def _data(frame: memoryview) -> Data:
+def decode_data(frame: bytes | bytearray | memoryview) -> Data:
     if len(frame) < _ITEMS_AT:
         raise WireError(f"a data frame of {len(frame)} bytes; its header alone has {_ITEMS_AT}")
     _, flags, epoch, first = _HEADER.unpack_from(frame)
-    return Data(flags, epoch, first, frame[HEADER_BYTES:])
+    return Data(flags, epoch, first, memoryview(frame)[HEADER_BYTES:])
+
+
+def is_payload(announced: Data, frame: bytes | bytearray | memoryview) -> bool:
+    """Whether this is the message that was announced. No other is that long: the rest of it was lost if it is not."""
+    return items_of(announced, _size_decoder) == [len(frame)]
 
 
 T = TypeVar("T")
@@ -170,7 +220,7 @@ T = TypeVar("T")
 def items_of(data: Data, decoder: "msgspec.msgpack.Decoder[list[T]]") -> list[T]:
     """The items of a data frame, decoded and checked against the reader's type."""
     try:
-        items = decoder.decode(data.items)
-    except (ValueError, RecursionError) as error:
-        raise WireError(f"the items from number {data.first} on do not decode: {error}") from error
-    return items
+        return decoder.decode(data.items)
+    except Exception as error:
+        # The item's own type may have its say (`__post_init__`), and may fail in any way it likes.
+        raise WireError(f"the items from number {data.first} on do not decode: {in_words(error)}") from error

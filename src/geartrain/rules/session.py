@@ -1,4 +1,4 @@
-"""Who may send what, what must be sent again, and who is the peer: the two ends of a channel, without any I/O.
+"""What is sent, what must be sent again, and what is never needed again: the two ends of a channel, without any I/O.
 
     Writer                                            Reader
     append, accept   number 1, 2, 3 ...
@@ -11,21 +11,22 @@ Numbers are counted from 1 in each life (epoch) of the writer; closing takes a n
 absolute. A batch is kept until it is stable, and sent again from where a reader says it is: a reader that was away
 goes on where it was, a new one begins after what is stable, with everything that was ever sent marked as repeated.
 
-Both ends are fed with `hear` and `tick`, and leave what they want to say in `said`; time is an argument.
+The owner of an end may move `free` items without asking: up to there nothing is to be decided. It counts `free` down
+itself, one by one, which is all that a message costs here.
 """
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
 
-from geartrain.errors import ChannelClosed, GeartrainError, PeerLost, PeerRefused
+from geartrain.errors import ChannelClosed, GeartrainError, WireError
 from geartrain.rules import frames
 from geartrain.rules.frames import (
     ABORTED,
     LAST,
     REPEATED,
+    SKIPPED,
     Again,
     Beat,
     Bye,
@@ -34,214 +35,38 @@ from geartrain.rules.frames import (
     Done,
     Flow,
     Hello,
-    Refused,
-    Settings,
-    WhoAreYou,
+    Life,
 )
+from geartrain.rules.meeting import End, Saying, Self
 from geartrain.rules.pipeline import Mark
 
 LOSSY = ("latest", "drop_oldest", "drop_newest")
 
-
-class Self(Struct, frozen=True):
-    """Who an end is, and how patient. An `issued` epoch comes from a supervisor, and beats an older one at once."""
-
-    settings: Settings
-    type_name: str
-    incarnation: int
-    epoch: int
-    issued: bool = False
-    binds: bool = False
-    heartbeat_ns: int = 5_000_000_000
-    lost_after_ns: int | None = 30_000_000_000
-    connect_within_ns: int | None = None
-
-
-class Saying(Struct, frozen=True):
-    """A frame to be sent to a peer. The connecting side knows one peer only, the empty one."""
-
-    peer: bytes
-    frame: bytes | bytearray
-
-
-# How often a connecting end that hears nothing says Hello again.
-_KNOCK_NS = 100_000_000
-
-
-class End:
-    """What writer and reader have in common: finding the peer, keeping it, telling it apart from others."""
-
-    writes: bool
-
-    def __init__(self, me: Self, now_ns: int) -> None:
-        self.me = me
-        self.said: deque[Saying] = deque()
-        self.peer: bytes | None = None if me.binds else b""
-        self.other: Hello | None = None
-        self.connected = False
-        self.failure: GeartrainError | None = None
-        self._opened_ns = now_ns
-        self._heard_ns = now_ns
-        self._said_ns = now_ns
-        self._knocked_ns: int | None = None
-        self._busy = ""
-
-    # -- to be filled in by the two ends
-
-    def hello(self) -> Hello:
-        raise AssertionError("an end says who it is")
-
-    def _meet(self, hello: Hello) -> None:
-        """The peer is who we want: agree on where to go on."""
-
-    def _listen(self, word: Control | Data) -> None:
-        """Something from the peer that only this end understands."""
-
-    def _beat(self) -> Control:
-        """What is said when there was nothing to say for a while: it also heals what was lost."""
-        return Beat()
-
-    # -- what comes in
-
-    def hear(self, peer: bytes, word: Control | Data | None, now_ns: int, *, present_is_reachable: bool = True) -> None:
-        """A frame has come (None: a transport's empty one). `present_is_reachable` is about the peer we have."""
-        if peer != self.peer:
-            self._hear_stranger(peer, word, now_ns, present_is_reachable)
-            return
-        self._heard_ns = now_ns
-        match word:
-            case Hello():
-                self._hear_hello(peer, word)
-            case WhoAreYou():
-                self.connected = False
-                self._say(self.hello())
-            case Refused(reason, final):
-                self._hear_refusal(reason, final)
-            case _ if not self.connected:
-                self._say(WhoAreYou() if self.me.binds else self.hello())
-            case None | Beat():
-                self._listen(word or Beat())
-            case _:
-                self._listen(word)
-
-    def tick(self, now_ns: int) -> None:
-        """Time has passed: knock, beat, or give up."""
-        if self.failure is not None:
-            return
-        if not self.connected:
-            self._knock(now_ns)
-        elif now_ns - self._said_ns >= self.me.heartbeat_ns:
-            self._said_ns = now_ns
-            self._say(self._beat())
-        patience_ns = self.me.lost_after_ns
-        if self.other is not None and patience_ns is not None and now_ns - self._heard_ns >= patience_ns:
-            self.fail(PeerLost(f"{self._named()}: the {self._other_role} was silent for {patience_ns / 1e9:g} s"))
-
-    def next_tick_ns(self, now_ns: int) -> int:
-        """When `tick` has something to do again, if nothing happens before."""
-        if not self.connected and not self.me.binds:
-            return (now_ns if self._knocked_ns is None else self._knocked_ns) + _KNOCK_NS
-        return min(self._said_ns + self.me.heartbeat_ns, now_ns + self.me.heartbeat_ns)
-
-    def fail(self, error: GeartrainError) -> None:
-        """This end is of no use any more, and this is why."""
-        self.failure = error
-
-    def lose_link(self) -> None:
-        """The transport says that nobody is at the other end now."""
-        self.connected = False
-
-    def words(self) -> Iterator[Saying]:
-        """Take what is to be sent."""
-        while self.said:
-            yield self.said.popleft()
-
-    def spoke(self, now_ns: int) -> None:
-        """Something was sent: there is no need for a beat."""
-        self._said_ns = now_ns
-
-    # -- finding the peer
-
-    def _hear_stranger(self, peer: bytes, word: Control | Data | None, now_ns: int, present_is_reachable: bool) -> None:
-        if not isinstance(word, Hello):
-            self.said.append(Saying(peer, frames.encode(WhoAreYou())))
-        elif self._may_take_over(word, now_ns, present_is_reachable):
-            self._heard_ns = now_ns
-            self._hear_hello(peer, word)
-        else:
-            busy = Refused(f"{self._named()} has a live {self._other_role} already", final=False)
-            self.said.append(Saying(peer, frames.encode(busy)))
-
-    def _may_take_over(self, hello: Hello, now_ns: int, present_is_reachable: bool) -> bool:
-        present = self.other
-        if present is None or hello.incarnation == present.incarnation or not present_is_reachable:
-            return True
-        if hello.issued and hello.epoch > present.epoch:
-            return True
-        return now_ns - self._heard_ns >= 3 * self.me.heartbeat_ns
-
-    def _hear_hello(self, peer: bytes, hello: Hello) -> None:
-        reason = self._misfit(hello)
-        if reason is not None:
-            self.said.append(Saying(peer, frames.encode(Refused(reason, final=True))))
-            if self.other is None:
-                self.fail(PeerRefused(reason))
-            return
-        self.peer = peer
-        self.other = hello
-        self.connected = True
-        if self.me.binds:
-            self._say(self.hello())
-        self._meet(hello)
-
-    def _misfit(self, hello: Hello) -> str | None:
-        mine, theirs = self.me.settings, hello.settings
-        if hello.protocol != frames.PROTOCOL:
-            return f"{self._named()} speaks protocol {frames.PROTOCOL}, its peer speaks {hello.protocol}"
-        if hello.writes == self.writes:
-            return f"{self._named()}: both ends are {'writers' if self.writes else 'readers'}"
-        if mine.shape != theirs.shape:
-            writer, reader = (self.me.type_name, hello.type_name)[:: 1 if self.writes else -1]
-            return f"{self._named()}: writer sends {writer}, reader expects {reader}"
-        for name in ("channel", "maxsize", "policy", "ack", "keep"):
-            if getattr(mine, name) != getattr(theirs, name):
-                return f"{self._named()}: {name} is {getattr(mine, name)!r} here and {getattr(theirs, name)!r} there"
-        return None
-
-    def _hear_refusal(self, reason: str, final: bool) -> None:
-        self._busy = reason
-        if final and self.failure is None:
-            self.fail(PeerRefused(reason))
-
-    def _knock(self, now_ns: int) -> None:
-        within_ns = self.me.connect_within_ns
-        if self.other is None and within_ns is not None and now_ns - self._opened_ns >= within_ns:
-            if self._busy:
-                self.fail(PeerRefused(self._busy))
-            else:
-                self.fail(PeerLost(f"{self._named()}: no {self._other_role} came within {within_ns / 1e9:g} s"))
-        elif not self.me.binds and (self._knocked_ns is None or now_ns - self._knocked_ns >= _KNOCK_NS):
-            self._knocked_ns = now_ns
-            self._say(self.hello())
-
-    def _say(self, word: Control) -> None:
-        if self.peer is not None:
-            self.said.append(Saying(self.peer, frames.encode(word)))
-
-    @property
-    def _other_role(self) -> str:
-        return "reader" if self.writes else "writer"
-
-    def _named(self) -> str:
-        return f"channel {self.me.settings.channel!r}" if self.me.settings.channel else "a channel without a name"
+# A batch is sent when it holds half the window, or this many bytes, or when the loop would go idle.
+BATCH_BYTES = 64 * 1024
 
 
 class Batch(Struct):
-    """A sealed data frame, kept until it is stable."""
+    """A sealed data frame, kept until it is stable, and the message that follows it if its item is large."""
 
     first: int
     last: int
     frame: bytearray
+    payload: bytes | memoryview | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.frame) + (0 if self.payload is None else len(self.payload))
+
+
+class Poison(Struct, frozen=True):
+    """An item that was set aside: reader after reader died with it in hand."""
+
+    epoch: int
+    number: int
+    deaths: int
+    item: bytes | memoryview
+    encoded: bool
 
 
 class Writer(End):
@@ -250,20 +75,32 @@ class Writer(End):
     writes = True
 
     def __init__(
-        self, me: Self, now_ns: int, *, max_bytes: int, retain: int, accepted_before: int | None = None
+        self,
+        me: Self,
+        now_ns: int,
+        *,
+        max_bytes: int,
+        retain: int,
+        max_deliveries: int | None = None,
+        lives: tuple[Life, ...] = (),
     ) -> None:
         super().__init__(me, now_ns)
-        self.accepted = 0
         self.taken = 0
         self.stable = 0
         self.granted = me.settings.maxsize
         self.limit = min(me.settings.maxsize, retain)
+        self.free = 0
         self.dropped = 0
+        self.set_aside = 0
         self.closing = False
         self.reader_done = False
         self.max_bytes = max_bytes
         self.batch = frames.new_batch()
-        self._aside: deque[bytes] = deque()
+        self.size = len(self.batch)
+        self.poison: deque[Poison] = deque()
+        self._upto = 0
+        self._half = max(1, me.settings.maxsize // 2)
+        self._overflow: deque[bytes] = deque()
         self._first_open = 1
         self._kept: deque[Batch] = deque()
         self._kept_bytes = 0
@@ -271,7 +108,8 @@ class Writer(End):
         self._ever_sent = 0
         self._met: int | None = None
         self._retain = retain
-        self._accepted_before = accepted_before
+        self._trial = Trial(max_deliveries)
+        self._lives = lives
 
     def hello(self) -> Hello:
         return Hello(
@@ -283,17 +121,21 @@ class Writer(End):
             type_name=self.me.type_name,
             settings=self.me.settings,
             stable=self.stable,
-            accepted_before=self._accepted_before,
+            lives=self._lives,
         )
 
     # -- the owner's side
+
+    @property
+    def accepted(self) -> int:
+        return self._upto - self.free
 
     def has_room(self) -> bool:
         """Whether an item may be accepted now; raises what a send must raise."""
         if self.failure is not None:
             raise self.failure
         if self.closing:
-            raise ChannelClosed(f"the writing end of {self._named()} was closed here")
+            raise ChannelClosed(f"the writing end of {self._named()} was closed here; nothing can be sent any more")
         if self.reader_done:
             raise ChannelClosed(f"the reader of {self._named()} has closed; nothing can be sent any more")
         return self.accepted < self.limit
@@ -302,43 +144,71 @@ class Writer(End):
         super().fail(error)
         self._set_limit()
 
-    def _set_limit(self) -> None:
-        """Up to which number an item is accepted at once: the one thing a send looks at."""
-        self.limit = min(self.granted, self.stable + self._retain)
-        if self.failure is not None or self.closing or self.reader_done or self._kept_bytes >= self.max_bytes:
-            self.limit = 0
-
     @property
-    def waits_for(self) -> str:
+    def why_full(self) -> str:
         """What keeps the writer from sending, in words."""
         if self.accepted < self.granted and self.accepted - self.stable >= self._retain:
-            return "waits for stable"
-        return "waits for room"
+            return f"waits for stable: {self.accepted - self.stable} items are not done with"
+        if self.me.settings.maxsize == 0 and self.accepted == self.taken:
+            return "is a rendezvous, and nobody waits in receive()"
+        return f"is full: {self.accepted - self.taken} items wait to be received"
 
-    def accept(self) -> int:
-        """The item that was just appended to `batch` gets its number. How many the batch holds now."""
-        self.accepted += 1
-        return self.accepted - self._first_open + 1
+    @property
+    def offered(self) -> int:
+        """How many items the owner has sent, whatever became of them."""
+        return self.accepted - self.closing + self.dropped + len(self._overflow)
 
-    def set_aside(self, item: bytes) -> None:
+    def accept(self) -> None:
+        """The item that was just appended to `batch` gets its number."""
+        if self.free:
+            self.free -= 1
+        else:
+            self._upto += 1
+        self.size = len(self.batch)
+
+    def undo(self) -> None:
+        """What was appended to `batch` since the last item is not an item."""
+        del self.batch[self.size :]
+
+    def accept_payload(self, item: bytes | memoryview) -> None:
+        """A large item gets its number, and will be a message of its own behind an announcement."""
+        self.hold()
+        self._seal(0)
+        self._upto += 1
+        self.batch += frames.encode_size(len(item))
+        self._seal(frames.PAYLOAD, item)
+
+    @property
+    def ripe(self) -> bool:
+        """The batch is worth a frame."""
+        return self.accepted - self._first_open + 1 >= self._half or self.size >= BATCH_BYTES
+
+    def allow(self, most: int) -> int:
+        """Let the owner accept up to `most` items without looking; the one that makes the batch ripe is not among."""
+        accepted = self.accepted
+        unripe = self._first_open + self._half - 2 - accepted
+        self.free = max(0, min(most, self.limit - accepted, unripe))
+        self._upto = accepted + self.free
+        return self.free
+
+    def hold(self) -> None:
+        """Before the next item the owner must look."""
+        self._upto -= self.free
+        self.free = 0
+
+    def overflow(self, item: bytes) -> None:
         """There is no room, and the policy is lossy: the encoded item waits for some, and the rest is dropped."""
-        self._aside.append(item)
-        if len(self._aside) > max(1, self.me.settings.maxsize):
+        self._overflow.append(item)
+        if len(self._overflow) > max(1, self.me.settings.maxsize):
             self.dropped += 1
             if self.me.settings.policy == "drop_newest":
-                self._aside.pop()
+                self._overflow.pop()
             else:
-                self._aside.popleft()
-
-    def _take_back(self, most: int) -> None:
-        """What was set aside gets its numbers, in a batch of its own: none may be larger than the window."""
-        self._seal(0)
-        for _ in range(min(most, len(self._aside))):
-            self.batch += self._aside.popleft()
-            self.accepted += 1
+                self._overflow.popleft()
 
     def flush(self) -> None:
         """Say everything that may be said."""
+        self.hold()
         self._seal(0)
         self._send_kept()
 
@@ -346,85 +216,165 @@ class Writer(End):
         """Nothing comes after this. It is said like an item, and stable when the reader has heard it."""
         if self.closing:
             return
-        self._take_back(len(self._aside))
+        self.hold()
+        self._take_back(len(self._overflow))
         self._seal(0)
         self.closing = True
-        self.accepted += 1
+        self._upto += 1
         self._seal(LAST | (ABORTED if aborted else 0))
-        self._set_limit()
         self._send_kept()
 
     @property
     def settled(self) -> bool:
         """Nothing is left that the reader might still need from us."""
-        return (self.stable >= self.accepted and not self._aside) or self.reader_done
+        return (self.stable >= self.accepted and not self._overflow) or self.reader_done
+
+    def _set_limit(self) -> None:
+        """Up to which number an item is accepted."""
+        self.limit = min(self.granted, self.stable + self._retain)
+        if self.failure is not None or self.closing or self.reader_done or self._kept_bytes >= self.max_bytes:
+            self.limit = 0
+        if self._upto > self.limit:
+            self.hold()
+
+    def _take_back(self, most: int) -> None:
+        """What has overflowed gets its numbers, in a batch of its own: none may be larger than the window."""
+        self._seal(0)
+        for _ in range(min(most, len(self._overflow))):
+            self.batch += self._overflow.popleft()
+            self.accept()
+
+    def _seal(self, flags: int, payload: bytes | memoryview | None = None) -> None:
+        last = self.accepted
+        count = last - self._first_open + 1
+        if count == 0:
+            return
+        items = 0 if flags & LAST else count
+        frames.seal(self.batch, flags=flags, epoch=self.me.epoch, first=self._first_open, count=items)
+        batch = Batch(self._first_open, last, self.batch, payload)
+        self._kept.append(batch)
+        self._kept_bytes += batch.size
+        self.batch = frames.new_batch()
+        self.size = len(self.batch)
+        self._first_open = last + 1
+        self._set_limit()
 
     # -- the peer's side
 
+    def _misfit(self, hello: Hello) -> str | None:
+        misfit = super()._misfit(hello)
+        if misfit is not None or hello.epoch != self.me.epoch or not hello.expects:
+            return misfit
+        if hello.expects > self._ever_sent + 1:
+            return f"{self._named()}: its reader expects item {hello.expects} of {self._ever_sent}"
+        return self._senseless(_flow_in(hello))
+
     def _meet(self, hello: Hello) -> None:
         if hello.incarnation != self._met:
+            self._begin_anew(died=self._met is not None)
             self._met = hello.incarnation
-            self._begin_anew()
         if hello.epoch == self.me.epoch and hello.expects:
-            self._flow(hello.taken, hello.stable, hello.granted)
+            self._flow(_flow_in(hello))
             self._sent = hello.expects - 1
         else:
             self._sent = self.stable
         self._go_on()
 
-    def _go_on(self) -> None:
-        """There may be room now for what was set aside."""
-        if self._aside and self.accepted < self.limit:
-            self._take_back(self.limit - self.accepted)
-            self._seal(0)
-        self._send_kept()
-
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, *, died: bool) -> None:
         """Another reader, however much it knows: what was sent may have been in its predecessor's hand."""
         self.taken = self.stable
         self.granted = self.stable + self.me.settings.maxsize
         for batch in self._kept:
             if batch.first <= self._ever_sent:
                 frames.mark_repeated(batch.frame)
+        if died and self.me.settings.policy not in LOSSY:
+            self._trial.reader_died(self.stable, self._ever_sent)
+            self._single_out()
         self._set_limit()
+
+    def _single_out(self) -> None:
+        """What is on trial travels alone, and what has killed enough readers not at all."""
+        kept = self._kept
+        self._kept = deque()
+        for batch in kept:
+            self._kept.extend(self._ones_of(batch) if batch.first <= self._trial.upto else [batch])
+        self._kept_bytes = sum(batch.size for batch in self._kept)
+
+    def _ones_of(self, batch: Batch) -> list[Batch]:
+        flags = frames.flags_of(batch.frame)
+        if flags & (LAST | SKIPPED):
+            return [batch]
+        if batch.payload is not None:
+            return [self._skipped(batch.first, batch.payload, encoded=False) or batch]
+        return [
+            self._skipped(number, item, encoded=True)
+            or Batch(number, number, frames.single(item, flags=REPEATED, epoch=self.me.epoch, number=number))
+            for number, item in enumerate(frames.split(batch.frame), batch.first)
+            if number > self.stable
+        ]
+
+    def _skipped(self, number: int, item: bytes | memoryview, *, encoded: bool) -> Batch | None:
+        """A place holder for an item that was set aside."""
+        deaths = self._trial.found_guilty(number)
+        if not deaths:
+            return None
+        self.set_aside += 1
+        self.poison.append(Poison(self.me.epoch, number, deaths, item, encoded))
+        return Batch(number, number, frames.single(b"", flags=SKIPPED, epoch=self.me.epoch, number=number))
+
+    def _go_on(self) -> None:
+        """There may be room now for what has overflowed."""
+        if self._overflow and self.accepted < self.limit:
+            self._take_back(self.limit - self.accepted)
+            self._seal(0)
+        self._send_kept()
 
     def _listen(self, word: Control | Data) -> None:
         match word:
-            case Flow(epoch, taken, stable, granted) if epoch == self.me.epoch:
-                self._flow(taken, stable, granted)
+            case Flow(epoch) if epoch == self.me.epoch:
+                if senseless := self._senseless(word):
+                    raise WireError(senseless)
+                self._flow(word)
                 self._go_on()
-            case Again(epoch, expects) if epoch == self.me.epoch and expects > self.stable:
-                self._sent = min(self._sent, expects - 1)
+            case Again(epoch, expects) if epoch == self.me.epoch and self.stable < expects <= self._sent:
+                self._trial.asked = True
+                self._sent = expects - 1
                 self._send_kept()
             case Done():
                 self.reader_done = True
                 self._set_limit()
                 self._say(Bye())
-            case _:
+            case Bye():
+                self.bye_heard = True
+            case Flow() | Again() | Beat():
                 return
+            case _:
+                raise WireError(f"{self._named()}: its reader said {_kind(word)}, which only a writer may say")
 
     def _beat(self) -> Control:
         return Beat(self._sent)
 
-    def _flow(self, taken: int, stable: int, granted: int) -> None:
-        # A late duplicate must not take back what a newer one gave.
-        self.taken = max(self.taken, taken)
-        self.stable = max(self.stable, stable)
-        self.granted = max(self.granted, granted)
-        while self._kept and self._kept[0].last <= self.stable:
-            self._kept_bytes -= len(self._kept.popleft().frame)
-        self._set_limit()
+    def _senseless(self, flow: Flow) -> str | None:
+        """What cannot be in what a reader says of itself."""
+        if not flow.stable <= flow.taken <= self._ever_sent:
+            said = f"to have taken {flow.taken} items and to be done with {flow.stable}"
+            return f"{self._named()}: its reader claims {said}, of {self._ever_sent} that were sent"
+        maxsize = self.me.settings.maxsize
+        if flow.granted > flow.taken + max(1, maxsize):
+            granted = flow.granted - flow.taken
+            return f"{self._named()}: its reader grants {granted} items at once; maxsize is {maxsize}"
+        return None
 
-    def _seal(self, flags: int) -> None:
-        count = self.accepted - self._first_open + 1
-        if count == 0:
-            return
-        items = 0 if flags & LAST else count
-        frames.seal(self.batch, flags=flags, epoch=self.me.epoch, first=self._first_open, count=items)
-        self._kept.append(Batch(self._first_open, self.accepted, self.batch))
-        self._kept_bytes += len(self.batch)
-        self.batch = frames.new_batch()
-        self._first_open = self.accepted + 1
+    def _flow(self, flow: Flow) -> None:
+        if flow.taken > self.taken:
+            self._is_idle = False
+        # A late duplicate must not take back what a newer one gave.
+        self.taken = max(self.taken, flow.taken)
+        self.stable = max(self.stable, flow.stable)
+        self.granted = max(self.granted, flow.granted)
+        while self._kept and self._kept[0].last <= self.stable:
+            self._kept_bytes -= self._kept.popleft().size
+        self._trial.heard(asks=flow.asks and flow.taken >= self._sent, stable=self.stable)
         self._set_limit()
 
     def _send_kept(self) -> None:
@@ -434,11 +384,65 @@ class Writer(End):
             if batch.last <= self._sent:
                 continue
             # A closing takes a number but no room.
-            if batch.last > self.granted and not batch.frame[1] & LAST:
+            if batch.last > self.granted and not frames.flags_of(batch.frame) & LAST:
+                break
+            if not self._trial.may_go(batch):
                 break
             self.said.append(Saying(self.peer, batch.frame))
+            if batch.payload is not None:
+                self.said.append(Saying(self.peer, batch.payload))
             self._sent = batch.last
         self._ever_sent = max(self._ever_sent, self._sent)
+
+
+class Trial:
+    """Which item kills its readers. After a death all that the reader may have had in hand is suspect, and goes alone.
+
+    A suspect is sent only to a reader that says it is waiting, and nothing behind it before that reader waits again, so
+    that a death names exactly one item. The first death counts for every suspect, later ones for the one that was out.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self.asked = False
+        self.upto = 0
+        self._most = most
+        self._out = 0
+        self._deaths: dict[int, int] = {}
+
+    def reader_died(self, stable: int, ever_sent: int) -> None:
+        if self._most is None:
+            return
+        if self._out > stable:
+            self._deaths[self._out] += 1
+        for number in range(max(stable, self.upto) + 1, ever_sent + 1):
+            self._deaths[number] = 1
+        self.upto = max(self.upto, ever_sent)
+        self._out = 0
+        self.asked = False
+
+    def found_guilty(self, number: int) -> int:
+        """How many readers have died of it, if they are enough."""
+        deaths = self._deaths.get(number, 0)
+        return deaths if self._most is not None and deaths >= self._most else 0
+
+    def heard(self, *, asks: bool, stable: int) -> None:
+        """What the reader says of itself; who asks has nothing in hand."""
+        if asks:
+            self.asked = True
+            self._out = 0
+        if stable >= self.upto:
+            self._deaths.clear()
+
+    def may_go(self, batch: Batch) -> bool:
+        flags = frames.flags_of(batch.frame)
+        if batch.first > self.upto or flags & LAST:
+            return not self._out
+        if not self.asked:
+            return False
+        if not flags & SKIPPED:
+            self.asked = False
+            self._out = batch.first
+        return True
 
 
 class Loss(Struct, frozen=True):
@@ -449,16 +453,15 @@ class Loss(Struct, frozen=True):
 
 
 class _Run:
-    """Items of one batch that wait to be taken."""
+    """Items that wait to be taken and have their numbers, their epoch and their mark in common: `next` and on."""
 
-    __slots__ = ("epoch", "first", "items", "next", "repeated")
+    __slots__ = ("epoch", "left", "next", "repeated")
 
-    def __init__(self, epoch: int, first: int, items: list[Any], repeated: bool) -> None:
+    def __init__(self, epoch: int, first: int, count: int, repeated: bool) -> None:
         self.epoch = epoch
-        self.first = first
-        self.items = items
+        self.next = first
+        self.left = count
         self.repeated = repeated
-        self.next = 0
 
 
 class Reader(End):
@@ -470,22 +473,28 @@ class Reader(End):
         super().__init__(me, now_ns)
         self.epoch = 0
         self.expects = 0
-        self.taken = 0
-        self.stable = 0
         self.granted = 0
+        self.items: deque[Any] = deque()
+        self.free = 0
         self.dropped = 0
         self.redelivered = 0
-        self._hand: tuple[int, int, bool] = (0, 0, False)
-        self._tell_at = 0
+        self.skipped = 0
         self.losses: tuple[Loss, ...] = ()
         self.done = False
-        self.bye_heard = False
-        self.waiting = 0
+        self._runs: deque[_Run] = deque()
+        # The item in hand: its life, its number if all that is free had been taken, and whether it is a repeat.
+        self._hand_epoch = 0
+        self._upto = 0
+        self._hand_repeated = False
+        # Below these nothing is open, whatever the hand says: where a life begins, what was skipped, what was settled.
+        self._passed = 0
+        self._settled = 0
+        self._empty: set[int] = set()
+        self._tell_at = 0
+        self._told: Flow | None = None
         self._asking = False
         self._ended = 0
         self._end_flags = 0
-        self._runs: deque[_Run] = deque()
-        self._told: Flow | None = None
         self._asked_again = 0
         self._lossy = me.settings.policy in LOSSY
 
@@ -507,18 +516,45 @@ class Reader(End):
     # -- the owner's side
 
     @property
-    def has_item(self) -> bool:
-        return self.waiting > 0
+    def taken(self) -> int:
+        if self._lossy:
+            return max(0, self.expects - 1)
+        if self._hand_epoch != self.epoch:
+            return self._passed
+        in_hand = self._upto - self.free
+        return in_hand if in_hand > self._passed else self._passed
+
+    @property
+    def stable(self) -> int:
+        settings = self.me.settings
+        if self._lossy or settings.keep == "taken":
+            return self.taken
+        if settings.ack == "manual" or self._hand_epoch != self.epoch:
+            return self._settled
+        return max(self._settled, self._upto - self.free - 1)
+
+    @property
+    def handed_over(self) -> int:
+        """How many items of this life of the writer, up to what has come, the owner has taken."""
+        return max(0, self.arrived_items - len(self.items) - self.dropped)
+
+    @property
+    def arrived_items(self) -> int:
+        return max(0, self.expects - 1 - self.over - self.skipped)
 
     @property
     def mark(self) -> Mark:
         """Which item the owner took last."""
-        return Mark(*self._hand)
+        return Mark(self._hand_epoch, self._upto - self.free, self._hand_repeated)
+
+    @property
+    def over(self) -> bool:
+        return self._ended != 0
 
     @property
     def ended(self) -> bool:
         """The writer has closed, and everything before that was taken."""
-        return self._ended != 0 and not self.waiting
+        return self._ended != 0 and not self.items
 
     @property
     def aborted(self) -> bool:
@@ -526,57 +562,117 @@ class Reader(End):
 
     def ask(self) -> None:
         """The owner wants the next item: the one it had in hand will never be needed again."""
-        if self.me.settings.ack != "manual":
-            self.stable = self.taken
         self._asking = True
-        self._grant()
+        self.ask_past()
         if self.ended:
-            self.taken = self.stable = self._ended
+            self._passed = self._ended
+
+    def ask_past(self) -> None:
+        """The owner looks for more: the one it had in hand will never be needed again."""
+        self.hold()
+        if self.me.settings.ack != "manual":
+            self._settle(self.taken)
 
     def take(self) -> Any:
         """The next item, which is now in the owner's hand."""
-        run = self._runs[0]
-        item = run.items[run.next]
-        number = run.first + run.next
-        run.next += 1
-        if run.next == len(run.items):
-            self._runs.popleft()
-        self.waiting -= 1
-        self._hand = (run.epoch, number, run.repeated)
-        if run.repeated:
-            # It may be what killed its last reader: the writer should know exactly which it was.
-            self.redelivered += 1
-            self._tell_at = 0
-        if run.epoch == self.epoch and not self._lossy:
-            self.taken = number
-            if self.me.settings.keep == "taken":
-                self.stable = number
-            self._asking = False
-            self._grant()
-        return item
+        if not self.free:
+            self._free_some(1)
+        self.free -= 1
+        self._asking = False
+        self.redelivered += self._hand_repeated
+        return self.items.popleft()
 
-    def _grant(self) -> None:
-        """Up to where the writer may go. A rendezvous has room for the item that is asked for, and no other."""
-        self.granted = max(self.granted, self.taken + (self.me.settings.maxsize or self._asking))
+    def allow(self, most: int) -> int:
+        """Let the owner take up to `most` items without looking; the one after which to speak up is not among them."""
+        if self._hand_repeated or self._lossy or not self.items:
+            return 0
+        self._free_some(min(most, self._tell_at - self.taken - 1))
+        return self.free
+
+    def discard(self) -> None:
+        """Throw the oldest away. What is in hand stays there, and stays what the mark is about."""
+        self.hold()
+        while not self._runs[0].left:
+            self._runs.popleft()
+        run = self._runs[0]
+        if run.epoch == self.epoch:
+            self._empty.add(run.next)
+            self._passed = max(self._passed, run.next)
+            self._settle(self._settled)
+        run.next += 1
+        run.left -= 1
+        self.items.popleft()
+        self.dropped += 1
+
+    def hold(self) -> None:
+        """Before the next item the owner must look."""
+        if self.free:
+            run = self._runs[0]
+            run.next -= self.free
+            run.left += self.free
+            self._upto -= self.free
+            self.free = 0
+
+    def _free_some(self, most: int) -> None:
+        self.hold()
+        while not self._runs[0].left:
+            self._runs.popleft()
+        run = self._runs[0]
+        count = min(run.left, most)
+        if count > 0:
+            self._hand_epoch = run.epoch
+            self._hand_repeated = run.repeated
+            run.next += count
+            run.left -= count
+            self._upto = run.next - 1
+            self.free = count
 
     def settle(self, mark: Mark) -> None:
         """With `ack="manual"`: everything up to this mark will never be needed again."""
         if mark.epoch == self.epoch:
-            self.stable = max(self.stable, min(mark.sequence, self.taken))
+            self._settle(min(mark.sequence, self.taken))
 
-    def flow(self, *, at_once: bool) -> None:
+    def _settle(self, number: int) -> None:
+        """Up to here nothing will be needed again, nor what follows it without an item."""
+        self._settled = max(self._settled, number)
+        if self._empty:
+            while self._settled + 1 in self._empty:
+                self._settled += 1
+                self._passed = max(self._passed, self._settled)
+            self._empty = {number for number in self._empty if number > self._settled}
+
+    def flow(self, *, at_once: bool = False) -> None:
         """Say how far we are: at once, or when it is worth a frame."""
-        if self.taken < self._tell_at and not at_once:
+        taken = self.taken
+        if not self.connected or self.epoch == 0 or not (at_once or self._is_worth_a_frame(taken)):
             return
         now = self._flow()
-        if not self.connected or now == self._told or self.epoch == 0:
-            return
-        self._told = now
-        self._tell_at = 0 if self.me.settings.ack == "each" else self.taken + max(1, self.me.settings.maxsize // 2)
-        self._say(now)
+        self._tell_at = 0 if self.me.settings.ack == "each" else taken + max(1, self.me.settings.maxsize // 2)
+        if now != self._told:
+            self._told = now
+            self._say(now)
+
+    @property
+    def keeps_to_itself(self) -> bool:
+        """The owner is further than the writer knows."""
+        return self._told is None or self._told.stable != self.stable
+
+    def _is_worth_a_frame(self, taken: int) -> bool:
+        told, settings = self._told, self.me.settings
+        if told is None or settings.ack == "each":
+            return True
+        if self._asking and not self.items:
+            # A rendezvous waits for the owner to ask, and so does an item on trial, also the first one.
+            return taken >= self._tell_at or settings.maxsize == 0 or self._hand_repeated or told.taken == taken
+        # With nothing left to take the owner is about to ask, and more is known then; unless there is no credit left.
+        return taken >= self._tell_at and (bool(self.items) or self.expects > told.granted)
 
     def _flow(self) -> Flow:
-        return Flow(self.epoch, self.taken, self.stable, self.granted)
+        # A rendezvous has room for the item that is asked for, and no other.
+        taken = self.taken
+        window = self.me.settings.maxsize or int(self._asking)
+        self.granted = max(self.granted, taken + window)
+        return Flow(self.epoch, taken, self.stable, self.granted, self._asking and not self.items)
 
     def _beat(self) -> Control:
         return self._flow() if self.epoch else Beat()
@@ -586,9 +682,10 @@ class Reader(End):
         if self.done:
             return
         self.done = True
+        self.hold()
+        self.dropped += len(self.items)
+        self.items.clear()
         self._runs.clear()
-        self.dropped += self.waiting
-        self.waiting = 0
         self._say(Done())
 
     # -- the peer's side
@@ -597,74 +694,115 @@ class Reader(End):
         """A data frame of the peer, decoded. What came before is dropped, what comes too early is asked for again."""
         if data.epoch != self.epoch or self.done:
             return
-        count = max(len(items), 1)
-        if data.first > self.expects:
-            self._ask_again()
-            return
-        if data.first + count <= self.expects:
-            return
+        takes_number_only = data.flags & (LAST | SKIPPED)
+        count = 1 if takes_number_only else len(items)
+        self._check(data, count)
         known = self.expects - data.first
-        self.expects = data.first + count
+        if known < 0:
+            self._ask_again()
+        elif known < count:
+            self._is_idle = False
+            self.expects = data.first + count
+            if takes_number_only:
+                self._pass(data)
+            else:
+                self._keep(data, items[known:] if known else items)
+
+    def _check(self, data: Data, count: int) -> None:
+        if count == 0:
+            raise WireError(f"{self._named()}: its writer sent a frame without items")
+        if self._ended and data.first > self._ended:
+            raise WireError(f"{self._named()}: its writer sent item {data.first} after the end, {self._ended}")
+        if data.first + count - 1 > self.granted and not data.flags & LAST:
+            raise WireError(
+                f"{self._named()}: its writer sent up to item {data.first + count - 1}, beyond {self.granted}, "
+                "the last it was granted"
+            )
+
+    def _pass(self, data: Data) -> None:
+        self._empty.add(data.first)
         if data.flags & LAST:
             self._ended = data.first
             self._end_flags = data.flags
-            return
-        self._runs.append(
-            _Run(data.epoch, self.expects - len(items) + known, items[known:], bool(data.flags & REPEATED))
-        )
-        self.waiting += len(items) - known
+            self._say(Bye())
+        else:
+            # It is sent only to a reader that waits, so everything before it was taken.
+            self.skipped += 1
+            self._passed = data.first
+            self._settle(self._settled)
+            self.flow(at_once=True)
+
+    def _keep(self, data: Data, items: list[Any]) -> None:
+        first = self.expects - len(items)
+        self._runs.append(_Run(data.epoch, first, len(items), bool(data.flags & REPEATED)))
+        self.items.extend(items)
         if self._lossy:
             self._let_go()
-            self.flow(at_once=False)
+            self.flow()
 
     def _let_go(self) -> None:
-        """A lossy reader takes what comes, and keeps no more than it has room for."""
-        self.taken = self.stable = self.expects - 1
-        most = max(1, self.me.settings.maxsize)
-        self.granted = self.taken + most
-        while self.waiting > most:
+        """A lossy reader keeps no more than it has room for."""
+        self.hold()
+        while len(self.items) > max(1, self.me.settings.maxsize):
+            if self.me.settings.policy != "drop_newest":
+                self.discard()
+                continue
             self.dropped += 1
-            self.waiting -= 1
-            if self.me.settings.policy == "drop_newest":
-                self._runs[-1].items.pop()
-                if self._runs[-1].next == len(self._runs[-1].items):
-                    self._runs.pop()
-            else:
-                run = self._runs[0]
-                run.next += 1
-                if run.next == len(run.items):
-                    self._runs.popleft()
+            self.items.pop()
+            self._runs[-1].left -= 1
+            if not self._runs[-1].left:
+                self._runs.pop()
 
     def _meet(self, hello: Hello) -> None:
         if hello.epoch != self.epoch:
-            if self.epoch:
-                lost = None if hello.accepted_before is None else hello.accepted_before - (self.expects - 1)
-                self.losses = (*self.losses, Loss(self.epoch, lost))
-            self.epoch = hello.epoch
-            self.expects = hello.stable + 1
-            self.taken = self.stable = hello.stable
-            self.granted = 0
-            self._grant()
-            self._ended = 0
+            self._begin_life(hello)
         self._told = None
         self._tell_at = 0
         self._asked_again = 0
+        self.hold()
         if self.done:
             self._say(Done())
         else:
             self.flow(at_once=True)
 
+    def _begin_life(self, hello: Hello) -> None:
+        if self.epoch:
+            self.losses = (*self.losses, *self._lost(hello.lives))
+        self.epoch = hello.epoch
+        self.expects = hello.stable + 1
+        self._passed = self._settled = hello.stable
+        self.granted = 0
+        self._ended = 0
+        self._empty.clear()
+
+    def _lost(self, lives: tuple[Life, ...]) -> list[Loss]:
+        """What died with the life we knew, and with those after it that we have never met."""
+        known = [Loss(life.epoch, life.accepted - (self.expects - 1)) for life in lives if life.epoch == self.epoch]
+        unmet = [Loss(life.epoch, life.accepted) for life in lives if life.epoch > self.epoch]
+        if self._lossy or not known:
+            return [Loss(self.epoch, None), *unmet]
+        return [*known, *unmet]
+
     def _listen(self, word: Control | Data) -> None:
         match word:
-            case Beat(sent) if sent >= self.expects > 0:
-                self._asked_again = 0
-                self._ask_again()
+            case Beat(sent):
+                if sent >= self.expects > 0:
+                    self._asked_again = 0
+                    self._ask_again()
             case Bye():
                 self.bye_heard = True
             case _:
-                return
+                raise WireError(f"{self._named()}: its writer said {_kind(word)}, which only a reader may say")
 
     def _ask_again(self) -> None:
         if self._asked_again != self.expects:
             self._asked_again = self.expects
             self._say(Again(self.epoch, self.expects))
+
+
+def _flow_in(hello: Hello) -> Flow:
+    return Flow(hello.epoch, hello.taken, hello.stable, hello.granted)
+
+
+def _kind(word: Control | Data) -> str:
+    return type(word).__name__
