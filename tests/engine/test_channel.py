@@ -37,6 +37,20 @@ FINITE = [1, 2, 64]
 every_size = pytest.mark.parametrize("maxsize", EVERY_SIZE)
 every_finite_size = pytest.mark.parametrize("maxsize", FINITE)
 
+# What is left of 0 to 9 when nobody receives.
+every_policy = pytest.mark.parametrize(
+    ("policy", "maxsize", "kept"),
+    [
+        ("latest", 1, [9]),
+        ("drop_oldest", 1, [9]),
+        ("drop_oldest", 3, [7, 8, 9]),
+        ("drop_newest", 1, [0]),
+        ("drop_newest", 3, [0, 1, 2]),
+        ("drop_oldest", 10, list(range(10))),
+        ("drop_newest", math.inf, list(range(10))),
+    ],
+)
+
 
 class Opener(Protocol):
     """Opens both ends of a channel, wherever they are."""
@@ -85,10 +99,28 @@ def assert_fair(seen_at: list[int]) -> None:
 class ChannelContract:
     """Every channel keeps this, whatever carries its items."""
 
+    # -- what differs from transport to transport -------------------------------------------------------------------
+
     async def settle(self) -> None:
         """Let everything happen that can."""
         for _ in range(12):
             await take_turn()
+
+    # Whether the room of a rendezvous stays with the writer when the receive that gave it is cancelled.
+    keeps_room_given = False
+
+    def plain(self, error: BaseException) -> str:
+        """What an error says, without the place where the channel is."""
+        return str(error)
+
+    def untold(self, maxsize: float) -> float:
+        """How many places may be free that the writer has not been told of, while the reader does not wait."""
+        return 0
+
+    def totals(self, channel: Channel[Any]) -> tuple[int, int, int]:
+        """How many items were accepted, taken and dropped, by whatever end."""
+        stats = channel.recv.statistics()
+        return stats.accepted, stats.taken, stats.dropped
 
     async def begin(self, tasks: anyio.abc.TaskGroup, wait: Callable[[], Awaitable[object]]) -> Task:
         """Start to wait for something, and return when it is under way."""
@@ -117,6 +149,7 @@ class ChannelContract:
     ) -> None:
         channel = await opened(maxsize)
         total, sent, taken, most = 400, 0, 0, 0
+        untold = self.untold(maxsize)
 
         async def write() -> None:
             nonlocal sent, most
@@ -134,7 +167,7 @@ class ChannelContract:
                 # Sometimes the writer may catch up, sometimes the reader hurries on.
                 if taken % 3:
                     await self.settle()
-                    assert sent == min(total, taken + maxsize)
+                    assert min(total, taken + maxsize - untold) <= sent <= min(total, taken + maxsize)
             tasks.cancel_scope.cancel()
         # A rendezvous accepts one item against the receive that waits for it.
         assert most == (1 if maxsize == 0 else min(maxsize, total))
@@ -183,17 +216,29 @@ class ChannelContract:
             assert channel.send.statistics().accepted == 1
             assert await channel.recv.receive() == 1
 
-    async def test_a_rendezvous_has_room_just_as_long_as_the_reader_asks(self, opened: Opener) -> None:
+    async def test_a_rendezvous_has_room_when_the_reader_asks(self, opened: Opener) -> None:
         channel = await opened(0)
         assert not channel.send.has_room()
+        with pytest.raises(WouldBlock):
+            channel.send.send_nowait("x")
         async with anyio.create_task_group() as tasks:
             receiving = await self.begin(tasks, channel.recv.receive)
             assert channel.send.has_room()
             receiving.cancel()
-            await self.settle()
-            assert not channel.send.has_room()
-        with pytest.raises(WouldBlock, match=r"is a rendezvous, and nobody waits in receive\(\)$"):
-            channel.send.send_nowait("x")
+
+    async def test_the_room_of_a_receive_that_was_cancelled_is_for_one_item_at_most(self, opened: Opener) -> None:
+        channel = await opened(0)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                receiving = await self.begin(tasks, channel.recv.receive)
+                receiving.cancel()
+                await self.settle()
+            assert channel.send.has_room() == self.keeps_room_given
+            sent = 0
+            with pytest.raises(WouldBlock):
+                for sent in range(3):
+                    channel.send.send_nowait(sent)
+            assert sent == int(self.keeps_room_given)
 
     async def test_an_item_whose_receive_is_cancelled_waits_for_the_next_one_at_most(self, opened: Opener) -> None:
         channel = await opened(0)
@@ -211,20 +256,41 @@ class ChannelContract:
 
     @every_finite_size
     async def test_send_nowait_fills_the_channel_and_then_would_block(self, opened: Opener, maxsize: int) -> None:
-        channel = await opened(maxsize, name="prices")
+        channel = await opened(maxsize)
         for number in range(maxsize):
             assert channel.send.has_room()
             channel.send.send_nowait(number)
         assert not channel.send.has_room()
-        with pytest.raises(WouldBlock, match=f"channel 'prices' is full: {maxsize} items wait to be received"):
+        with pytest.raises(WouldBlock):
             channel.send.send_nowait("too many")
         assert [await channel.recv.receive() for _ in range(maxsize)] == list(range(maxsize))
         assert channel.send.statistics().accepted == maxsize
 
+    @every_finite_size
+    async def test_who_may_not_wait_is_told_that_the_channel_is_full_or_empty(
+        self, opened: Opener, maxsize: int
+    ) -> None:
+        channel = await opened(maxsize, name="prices")
+        with pytest.raises(WouldBlock) as refusal:
+            channel.recv.receive_nowait()
+        assert self.plain(refusal.value) == "channel 'prices' is empty"
+        await fill(channel, maxsize)
+        with pytest.raises(WouldBlock) as refusal:
+            channel.send.send_nowait("too many")
+        assert self.plain(refusal.value) == f"channel 'prices' is full: {maxsize} items wait to be received"
+
+    async def test_who_may_not_wait_is_told_that_nobody_waits_at_the_other_end_of_a_rendezvous(
+        self, opened: Opener
+    ) -> None:
+        channel = await opened(0, name="prices")
+        with pytest.raises(WouldBlock) as refusal:
+            channel.send.send_nowait("x")
+        assert self.plain(refusal.value) == "channel 'prices' is a rendezvous, and nobody waits in receive()"
+
     async def test_receive_nowait_takes_what_is_there_and_then_would_block(self, opened: Opener) -> None:
-        channel = await opened(2, name="prices")
+        channel = await opened(2)
         assert not channel.recv.has_item()
-        with pytest.raises(WouldBlock, match="channel 'prices' is empty"):
+        with pytest.raises(WouldBlock):
             channel.recv.receive_nowait()
         await fill(channel, 2)
         await self.settle()
@@ -300,16 +366,17 @@ class ChannelContract:
     @pytest.mark.parametrize("maxsize", [0, 1])
     async def test_what_has_to_wait_in_a_cancelled_scope_does_nothing(self, opened: Opener, maxsize: int) -> None:
         channel = await opened(maxsize)
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await channel.recv.receive()
-        assert scope.cancelled_caught
         await fill(channel, maxsize)
         with anyio.CancelScope() as scope:
             scope.cancel()
             await channel.send.send("x")
         assert scope.cancelled_caught
-        assert channel.send.statistics().accepted == maxsize
+        assert [await channel.recv.receive() for _ in range(maxsize)] == list(range(maxsize))
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await channel.recv.receive()
+        assert scope.cancelled_caught
+        assert channel.send.statistics().accepted == channel.recv.statistics().taken == maxsize
 
     # -- fairness ---------------------------------------------------------------------------------------------------
 
@@ -507,11 +574,10 @@ class ChannelContract:
             await self.settle()
             assert sending.is_over
             assert channel.recv.statistics() == ChannelStats(2, 2, 1, 1, 0, 0, accepted=3, taken=1)
-            assert channel.recv.discard_oldest()
-            assert channel.recv.statistics() == ChannelStats(1, 2, 1, 1, 0, 0, accepted=3, taken=1, dropped=1)
-            await channel.recv.receive()
+            for _ in range(2):
+                await channel.recv.receive()
             receiving = await self.begin(tasks, channel.recv.receive)
-            assert channel.recv.statistics() == ChannelStats(0, 2, 1, 1, 0, 1, 3, taken=2, stable=2, dropped=1)
+            assert channel.recv.statistics() == ChannelStats(0, 2, 1, 1, 0, 1, accepted=3, taken=3, stable=3)
             await channel.send.aclose()
             await self.settle()
             assert receiving.is_over
@@ -520,7 +586,36 @@ class ChannelContract:
         await channel.recv.aclose()
         await self.settle()
         closed = channel.send.statistics()
-        assert (closed.open_send_streams, closed.open_receive_streams, closed.stable) == (0, 0, 2)
+        assert (closed.open_send_streams, closed.open_receive_streams, closed.stable) == (0, 0, 3)
+
+    async def test_what_is_discarded_counts_as_dropped_and_not_as_taken(self, opened: Opener) -> None:
+        channel = await opened(2)
+        await fill(channel, 2)
+        await self.settle()
+        await channel.recv.receive()
+        assert channel.recv.discard_oldest()
+        stats = channel.recv.statistics()
+        assert (stats.accepted, stats.taken, stats.dropped, stats.current_buffer_used) == (2, 1, 1, 0)
+
+    async def test_to_discard_another_item_does_not_give_up_the_one_in_hand(self, opened: Opener) -> None:
+        channel = await opened(2)
+        await fill(channel, 2)
+        await self.settle()
+        await channel.recv.receive()
+        in_hand = channel.recv.mark
+        assert channel.recv.discard_oldest()
+        assert channel.recv.mark == in_hand
+        assert channel.recv.statistics().stable == 0
+
+    async def test_the_end_of_a_channel_is_no_item_in_its_figures(self, opened: Opener) -> None:
+        channel = await opened(2)
+        await fill(channel, 2)
+        await channel.send.aclose()
+        assert [item async for item in channel.recv] == [0, 1]
+        await self.settle()
+        for end in (channel.send, channel.recv):
+            stats = end.statistics()
+            assert (stats.accepted, stats.taken, stats.stable, stats.current_buffer_used) == (2, 2, 2, 0)
 
     async def test_what_a_closing_reader_has_not_taken_is_counted_as_dropped(self, opened: Opener) -> None:
         channel = await opened(4)
@@ -534,25 +629,29 @@ class ChannelContract:
 
     # -- policies ---------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize(
-        ("policy", "maxsize", "kept"),
-        [
-            ("latest", 0, [9]),
-            ("latest", 1, [9]),
-            ("drop_oldest", 1, [9]),
-            ("drop_oldest", 3, [7, 8, 9]),
-            ("drop_newest", 0, []),
-            ("drop_newest", 1, [0]),
-            ("drop_newest", 3, [0, 1, 2]),
-            ("drop_oldest", 10, list(range(10))),
-            ("drop_newest", math.inf, list(range(10))),
-        ],
-    )
+    @every_policy
     @pytest.mark.parametrize("nowait", [False, True])
-    async def test_a_full_channel_drops_what_its_policy_says_and_counts_it_and_the_writer_never_waits(
+    async def test_a_full_channel_drops_what_its_policy_says_and_the_writer_never_waits(
         self, opened: Opener, policy: Policy, maxsize: float, kept: list[int], nowait: bool
     ) -> None:
         channel = await opened(maxsize, policy=policy)
+        await self.send_ten_without_a_wait(channel, nowait=nowait)
+        await self.settle()
+        assert [item async for item in channel.recv] == kept
+
+    @every_policy
+    @pytest.mark.parametrize("nowait", [False, True])
+    async def test_what_a_policy_drops_is_counted(
+        self, opened: Opener, policy: Policy, maxsize: float, kept: list[int], nowait: bool
+    ) -> None:
+        channel = await opened(maxsize, policy=policy)
+        await self.send_ten_without_a_wait(channel, nowait=nowait)
+        await self.settle()
+        assert len([item async for item in channel.recv]) == len(kept)
+        await self.settle()
+        assert self.totals(channel) == (10, len(kept), 10 - len(kept))
+
+    async def send_ten_without_a_wait(self, channel: Channel[Any], *, nowait: bool) -> None:
         with anyio.CancelScope() as scope:
             # Whoever waits here is caught.
             scope.cancel()
@@ -565,15 +664,26 @@ class ChannelContract:
                     await channel.send.send(number)
         assert not scope.cancelled_caught
         await channel.send.aclose()
-        assert [item async for item in channel.recv] == kept
-        stats = channel.recv.statistics()
-        assert (stats.accepted, stats.taken, stats.dropped) == (10, len(kept), 10 - len(kept))
 
-    @pytest.mark.parametrize(("policy", "maxsize"), [("latest", 1), ("drop_oldest", 2), ("drop_newest", 0)])
+    @pytest.mark.parametrize("nowait", [False, True])
+    async def test_a_rendezvous_that_drops_the_newest_drops_all_that_nobody_waits_for(
+        self, opened: Opener, nowait: bool
+    ) -> None:
+        channel = await opened(0, policy="drop_newest")
+        await self.send_ten_without_a_wait(channel, nowait=nowait)
+        assert [item async for item in channel.recv] == []
+        assert self.totals(channel) == (10, 0, 10)
+
+    async def test_a_rendezvous_that_drops_the_newest_hands_over_what_a_reader_waits_for(self, opened: Opener) -> None:
+        await self.pass_five_on_to_a_reader_that_waits(await opened(0, policy="drop_newest"))
+
+    @pytest.mark.parametrize(("policy", "maxsize"), [("latest", 1), ("drop_oldest", 2), ("drop_newest", 1)])
     async def test_a_reader_that_waits_gets_the_next_item_whatever_the_policy(
         self, opened: Opener, policy: Policy, maxsize: int
     ) -> None:
-        channel = await opened(maxsize, policy=policy)
+        await self.pass_five_on_to_a_reader_that_waits(await opened(maxsize, policy=policy))
+
+    async def pass_five_on_to_a_reader_that_waits(self, channel: Channel[Any]) -> None:
         async with anyio.create_task_group() as tasks:
             for number in range(5):
                 receiving = await self.begin(tasks, channel.recv.receive)
@@ -583,7 +693,12 @@ class ChannelContract:
         assert channel.send.statistics().dropped == 0
 
     async def test_latest_keeps_one_item_whether_that_is_said_or_not(self, opened: Opener) -> None:
-        assert [(await opened(size, policy="latest")).send.statistics().max_buffer_size for size in (0, 1)] == [1, 1]
+        for size in (0, 1):
+            channel = await opened(size, policy="latest")
+            assert channel.send.statistics().max_buffer_size == 1
+            await self.send_ten_without_a_wait(channel, nowait=False)
+            await self.settle()
+            assert [item async for item in channel.recv] == [9]
 
     # -- discarding -------------------------------------------------------------------------------------------------
 
@@ -613,7 +728,7 @@ class ChannelContract:
         for _ in range(2):
             with pytest.raises(EndOfStream) as end:
                 await channel.recv.receive()
-            assert str(end.value) == said
+            assert self.plain(end.value) == said
             with pytest.raises(EndOfStream):
                 channel.recv.receive_nowait()
             with pytest.raises(EndOfStream):
@@ -652,19 +767,19 @@ class ChannelContract:
             )
             await channel.recv.aclose()
         assert isinstance(sending.error, ChannelClosed)
-        assert str(sending.error) == "the reader of channel 'prices' has closed; nothing can be sent any more"
+        assert self.plain(sending.error) == "the reader of channel 'prices' has closed; nothing can be sent any more"
         assert channel.send.statistics().accepted == maxsize
 
     @pytest.mark.parametrize("policy", ["block", "latest", "drop_oldest", "drop_newest"])
     async def test_after_the_reader_has_closed_every_way_of_sending_says_so(
         self, opened: Opener, policy: Policy
     ) -> None:
-        channel = await opened(1, policy=policy)
+        channel = await opened(1, policy=policy, name="prices")
         await channel.recv.aclose()
         await self.settle()
         sends: list[Callable[[], Awaitable[None]]] = [lambda: channel.send.send("x"), channel.send.wait_room]
         for send in sends:
-            with pytest.raises(ChannelClosed, match="the reader of a channel of maxsize 1 has closed"):
+            with pytest.raises(ChannelClosed, match=r"the reader of channel 'prices'.* has closed; nothing"):
                 await send()
         with pytest.raises(ChannelClosed):
             channel.send.send_nowait("x")
@@ -677,18 +792,25 @@ class ChannelContract:
     async def test_after_the_writer_has_closed_its_end_it_cannot_send_any_more(
         self, opened: Opener, policy: Policy
     ) -> None:
-        channel = await opened(1, policy=policy, name="prices")
+        channel = await opened(1, policy=policy)
         await channel.send.aclose()
-        said = "the writing end of channel 'prices' was closed here; nothing can be sent any more"
         sends: list[Callable[[], Awaitable[None]]] = [lambda: channel.send.send("x"), channel.send.wait_room]
         for send in sends:
-            with pytest.raises(ChannelClosed) as closed:
+            with pytest.raises(ChannelClosed, match="was closed here"):
                 await send()
-            assert str(closed.value) == said
         with pytest.raises(ChannelClosed, match="was closed here"):
             channel.send.send_nowait("x")
         with pytest.raises(ChannelClosed, match="was closed here"):
             channel.send.has_room()
+
+    async def test_a_writer_that_has_closed_its_end_is_told_which_it_was(self, opened: Opener) -> None:
+        channel = await opened(1, name="prices")
+        await channel.send.aclose()
+        with pytest.raises(ChannelClosed) as closed:
+            await channel.send.send("x")
+        assert self.plain(closed.value) == (
+            "the writing end of channel 'prices' was closed here; nothing can be sent any more"
+        )
 
     @pytest.mark.parametrize("item_waits", [False, True])
     async def test_a_reading_end_that_was_closed_by_its_owner_is_both_closed_and_ended(
@@ -700,7 +822,7 @@ class ChannelContract:
         said = "the reading end of channel 'prices' was closed here; nothing can be received any more"
         with pytest.raises(EndClosed) as closed:
             await channel.recv.receive()
-        assert str(closed.value) == said
+        assert self.plain(closed.value) == said
         assert isinstance(closed.value, ChannelClosed)
         assert isinstance(closed.value, EndOfStream)
         with pytest.raises(EndClosed):
@@ -762,7 +884,7 @@ class ChannelContract:
             for name, second in {"send": lambda: channel.send.send("x"), "wait": channel.send.wait_room}.items():
                 with pytest.raises(ChannelInUse) as refusal:
                     await second()
-                assert str(refusal.value) == (
+                assert self.plain(refusal.value) == (
                     "a task is waiting in the writing end of channel 'prices', and another send() came beside it; "
                     "one task writes to a channel: give each writer a channel of its own and merge() them"
                 ), name
@@ -786,7 +908,7 @@ class ChannelContract:
             waiting = await self.begin(tasks, channel.recv.receive)
             with pytest.raises(ChannelInUse) as refusal:
                 await channel.recv.receive()
-            assert str(refusal.value) == (
+            assert self.plain(refusal.value) == (
                 "a task is waiting in the reading end of channel 'prices', and another receive() came beside it; "
                 "one task reads from a channel: use tee() or load_balance() to serve several"
             )
@@ -819,23 +941,25 @@ class ChannelContract:
         await fill(channel, 1)
         async with anyio.create_task_group() as tasks:
             await self.begin(tasks, channel.send.drain)
-            with pytest.raises(ChannelInUse, match=r"and another drain\(\) came beside it"):
-                await channel.send.drain()
+            second = await self.begin(tasks, channel.send.drain)
             tasks.cancel_scope.cancel()
+        assert isinstance(second.error, ChannelInUse)
+        assert "and another drain() came beside it" in str(second.error)
 
     @pytest.mark.parametrize("maxsize", [0, 1])
     async def test_an_end_is_free_again_when_who_waited_in_it_was_cancelled(self, opened: Opener, maxsize: int) -> None:
         channel = await opened(maxsize)
         async with anyio.create_task_group() as tasks:
-            receiving = await self.begin(tasks, channel.recv.receive)
-            receiving.cancel()
-            await self.settle()
             await fill(channel, maxsize)
             sending = await self.begin(tasks, lambda: channel.send.send("cancelled"))
             sending.cancel()
             await self.settle()
+            assert [await channel.recv.receive() for _ in range(maxsize)] == list(range(maxsize))
+            receiving = await self.begin(tasks, channel.recv.receive)
+            receiving.cancel()
+            await self.settle()
             await self.begin(tasks, lambda: channel.send.send("x"))
-            assert [await channel.recv.receive() for _ in range(maxsize + 1)] == [*range(maxsize), "x"]
+            assert await channel.recv.receive() == "x"
 
 
 class TestInsideAProcess(ChannelContract):
