@@ -1,6 +1,7 @@
 """Every figure there is: what is measured, on which loop, and what is wanted of it.
 
-Both sides of a figure are commands, each run in a process of its own; a figure is for reading, and bars no gate.
+Both sides of a figure are commands, each run in a process of its own, or in two where something goes between two
+processes; a figure is for reading, and bars no gate. What has no peer is held against a limit alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,39 +20,58 @@ class RatioAtLeast(Struct, frozen=True, tag=True):
     def __str__(self) -> str:
         return f"ratio >= {self.least}"
 
-    def held_by(self, geartrain: float, peer: float) -> bool:
+    def held_by(self, geartrain: float, peer: float | None) -> bool:
+        assert peer is not None
         return geartrain >= self.least * peer
 
 
-class MedianBelow(Struct, frozen=True, tag=True):
-    """Wanted: geartrain's median is below this, whatever the peer does."""
+class RatioAtMost(Struct, frozen=True, tag=True):
+    """Wanted: geartrain's median is at most so many times the peer's."""
 
-    limit_ms: float
+    most: float
 
     def __str__(self) -> str:
-        return f"< {self.limit_ms:g} ms"
+        return f"ratio <= {self.most}"
 
-    def held_by(self, geartrain: float, peer: float) -> bool:
-        return geartrain < self.limit_ms
+    def held_by(self, geartrain: float, peer: float | None) -> bool:
+        assert peer is not None
+        return geartrain <= self.most * peer
+
+
+class MedianBelow(Struct, frozen=True, tag=True):
+    """Wanted: geartrain's median is below this, whatever the peer does, if there is one."""
+
+    limit: float
+
+    def __str__(self) -> str:
+        return f"< {self.limit:.3g}"
+
+    def held_by(self, geartrain: float, peer: float | None) -> bool:
+        return geartrain < self.limit
 
 
 class Job(Struct, frozen=True):
-    """A script of this folder and its arguments. Run, it prints one number."""
+    """A script of this folder and its arguments. Run, it prints one number.
+
+    Where `beside` is not None, a second process runs the script with those arguments meanwhile, and the two are told,
+    by an argument more, a folder of their own to meet in.
+    """
 
     script: str
     arguments: tuple[str, ...]
+    beside: tuple[str, ...] | None = None
 
 
 class Figure(Struct, frozen=True):
-    """Two jobs to compare; `peer` is what geartrain is held against."""
+    """What geartrain is to do, and the peer it is held against, if there is one."""
 
     what: str
     loop: str
     unit: str
     rounds: int
     geartrain: Job
-    peer: Job
-    wanted: RatioAtLeast | MedianBelow | None
+    peer: Job | None
+    wanted: RatioAtLeast | RatioAtMost | MedianBelow | None
 
     @property
     def title(self) -> str:
@@ -64,14 +84,39 @@ class Effort(Struct, frozen=True):
     rounds: int
     seconds: float
     import_rounds: int
+    remote_rounds: int
+    remote_seconds: float
+    cost_rounds: int
+    cost_seconds: float
+    many_channels: int
 
 
-FULL = Effort(rounds=7, seconds=0.3, import_rounds=15)
-QUICK = Effort(rounds=2, seconds=0.05, import_rounds=3)
+FULL = Effort(
+    rounds=7,
+    seconds=0.3,
+    import_rounds=15,
+    remote_rounds=5,
+    remote_seconds=1.0,
+    cost_rounds=3,
+    cost_seconds=5.0,
+    many_channels=1000,
+)
+QUICK = Effort(
+    rounds=2,
+    seconds=0.05,
+    import_rounds=3,
+    remote_rounds=1,
+    remote_seconds=0.1,
+    cost_rounds=1,
+    cost_seconds=1.0,
+    many_channels=100,
+)
 
 
 def all_figures(effort: Effort) -> tuple[Figure, ...]:
-    return (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort))
+    in_process = (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort))
+    between = (*_one_way(effort), *_round_trips(effort), *_payloads(effort))
+    return (*in_process, *between, *_growth(effort), *_many_channels(effort))
 
 
 def _channels(effort: Effort) -> Iterator[Figure]:
@@ -136,6 +181,97 @@ def _imports(effort: Effort) -> Iterator[Figure]:
         peer=_imported("import anyio", f"from {PEER} import {names}"),
         wanted=MedianBelow(60),
     )
+
+
+def _one_way(effort: Effort) -> Iterator[Figure]:
+    raw = _raw("read", "write", "small", effort)
+    for maxsize, of_raw, of_peer in ((64, None, 4.0), (256, 0.5, 8.0), (1024, 0.8, 12.0)):
+        peer = _between("read", "write", PEER, "asyncio", maxsize, "reading", effort)
+        for name, job, least in (("raw ZeroMQ", raw, of_raw), (PEER, peer, of_peer)):
+            for loop in LOOPS:
+                yield Figure(
+                    what=f"ipc, maxsize {maxsize}: items (peer: {name})",
+                    loop=loop,
+                    unit="/s",
+                    rounds=effort.remote_rounds,
+                    geartrain=_between("read", "write", "geartrain", loop, maxsize, "reading", effort),
+                    peer=job,
+                    wanted=None if least is None else RatioAtLeast(least),
+                )
+
+
+def _round_trips(effort: Effort) -> Iterator[Figure]:
+    for loop in LOOPS:
+        yield Figure(
+            what="ipc, two CPUs: round trip (peer: raw ZeroMQ)",
+            loop=loop,
+            unit="us",
+            rounds=effort.remote_rounds,
+            geartrain=_between("ask", "answer", "geartrain", loop, 64, "reading", effort),
+            peer=_raw("ask", "answer", "small", effort),
+            wanted=RatioAtMost(1.8),
+        )
+
+
+def _payloads(effort: Effort) -> Iterator[Figure]:
+    for kind in ("bytes", "memoryview"):
+        for loop in LOOPS:
+            yield Figure(
+                what=f"ipc, maxsize 8: 1 MiB {kind} (peer: raw ZeroMQ)",
+                loop=loop,
+                unit="/s",
+                rounds=effort.remote_rounds,
+                geartrain=_between("read", "write", "geartrain", loop, 8, kind, effort),
+                peer=_raw("read", "write", "large", effort),
+                wanted=RatioAtLeast(1.1),
+            )
+
+
+def _growth(effort: Effort) -> Iterator[Figure]:
+    """Wanted: no more than the window holds, and 8 MB."""
+    for maxsize, item_bytes, size in ((8, 1_000_000, "1 MB"), (1024, 48, "48 B")):
+        for loop in LOOPS:
+            yield Figure(
+                what=f"ipc, slow reader, {maxsize} x {size}: writer grows",
+                loop=loop,
+                unit="MB",
+                rounds=effort.cost_rounds,
+                geartrain=_cost("growth", "slow-reader", loop, maxsize, item_bytes, effort),
+                peer=None,
+                wanted=MedianBelow(maxsize * item_bytes / 1e6 + 8),
+            )
+
+
+def _many_channels(effort: Effort) -> Iterator[Figure]:
+    for what, unit, role, limit in (
+        ("open and connected in", "s", "opening", 5.0),
+        ("idle, CPU of both processes", "%", "idleness", 2.0),
+    ):
+        for loop in LOOPS:
+            yield Figure(
+                what=f"ipc, {effort.many_channels} channels: {what}",
+                loop=loop,
+                unit=unit,
+                rounds=effort.cost_rounds,
+                geartrain=_cost(role, "far-side", loop, effort.many_channels, 0, effort),
+                peer=None,
+                wanted=MedianBelow(limit),
+            )
+
+
+def _between(role: str, beside: str, library: str, loop: str, maxsize: int, kind: str, effort: Effort) -> Job:
+    arguments = (library, loop, str(maxsize), kind, str(effort.remote_seconds))
+    return Job("between.py", (role, *arguments), (beside, *arguments))
+
+
+def _raw(role: str, beside: str, size: str, effort: Effort) -> Job:
+    arguments = (size, str(effort.remote_seconds))
+    return Job("raw.py", (role, *arguments), (beside, *arguments))
+
+
+def _cost(role: str, beside: str, loop: str, count: int, item_bytes: int, effort: Effort) -> Job:
+    arguments = (loop, str(count), str(item_bytes), str(effort.cost_seconds))
+    return Job("costs.py", (role, *arguments), (beside, *arguments))
 
 
 def _work(work: str, library: str, runner: str, loop: str, effort: Effort) -> Job:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from tests.benchmarks.rounds import Result, Spread
 
-PACKAGES = ("geartrain", "chrono-daemon", "anyio", "trio", "msgspec")
+PACKAGES = ("geartrain", "chrono-daemon", "anyio", "trio", "msgspec", "pyzmq")
 
 
 class Surroundings(Struct, frozen=True):
@@ -62,7 +62,7 @@ def head(where: Surroundings) -> str:
     return (
         f"{where.processor}, {where.cpus} CPUs, load {where.load_1min:g}, {where.machine}\n"
         f"{where.python}, {packages}\n"
-        "median [min..max] per side; ratio = geartrain / peer: above 1 is better for /s, below 1 for ms\n\n"
+        "median [min..max] per side; ratio = geartrain / peer: above 1 is better for /s, below 1 for ms and us\n\n"
         + _line("what", "loop", "geartrain", "peer", "ratio", "wanted", "held")
     )
 
@@ -73,8 +73,8 @@ def row(result: Result) -> str:
         figure.what,
         figure.loop,
         _told(result.geartrain, figure.unit),
-        _told(result.peer, figure.unit),
-        f"{result.ratio:.3g}",
+        "-" if result.peer is None else _told(result.peer, figure.unit),
+        "-" if result.ratio is None else f"{result.ratio:.3g}",
         "-" if figure.wanted is None else str(figure.wanted),
         {True: "yes", False: "NO", None: "-"}[result.held],
     )
@@ -89,7 +89,7 @@ def verdict(results: Sequence[Result]) -> str:
 
 
 def _line(what: str, loop: str, geartrain: str, peer: str, ratio: str, wanted: str, held: str) -> str:
-    return f"{what:<47} {loop:<7} {geartrain:>35}  {peer:>31}  {ratio:>7}  {wanted:<12} {held}"
+    return f"{what:<51} {loop:<7} {geartrain:>35}  {peer:>31}  {ratio:>7}  {wanted:<12} {held}"
 
 
 def _told(spread: Spread, unit: str) -> str:
@@ -98,4 +98,4 @@ def _told(spread: Spread, unit: str) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:.2f}" if unit == "ms" else f"{value:,.0f}"
+    return f"{value:,.0f}" if unit == "/s" else f"{value:.2f}"
