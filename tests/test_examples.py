@@ -1,5 +1,7 @@
 """Every file in examples/ runs, as a script and by its `main` or `run`, on both loops, and does what it promises."""
 
+import os
+import signal
 import subprocess
 import sys
 from importlib import util
@@ -155,3 +157,53 @@ def test_supervised_backs_off_forgives_and_gives_up_with_the_first_cause(
     assert given_up.startswith(" 305.0 s  given up: ")
     assert "the fan has stopped" in given_up
     assert summary == "It was started again 5 times; its last error was: too hot."
+
+
+# -- measure and show -----------------------------------------------------------------------------------------------
+
+
+def run_beside(name: str, *arguments: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.parametrize(("measuring", "showing"), [("", ""), ("--trio", "--trio"), ("", "--trio"), ("--trio", "")])
+def test_measure_is_seen_by_show_also_when_show_is_killed_and_started_again(
+    tmp_path: Path, measuring: str, showing: str
+) -> None:
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    first = run_beside("show", showing, environment=environment)
+    measure = run_beside("measure", "8", measuring, environment=environment)
+    try:
+        assert first.stdout is not None
+        assert first.stdout.readline().startswith("1: ")
+        first.kill()
+        first.wait()
+        second = run_beside("show", showing, environment=environment)
+        printed = second.communicate(timeout=30)[0].splitlines()
+        assert measure.wait(timeout=30) == 0
+    finally:
+        for process in (first, measure):
+            process.kill()
+            process.communicate()
+    numbers = [int(line.partition(":")[0]) for line in printed[:-1]]
+    assert numbers == list(range(numbers[0], 9))
+    assert numbers[0] <= 2
+    assert "again" in printed[0] or numbers[0] == 2
+    assert printed[-1] == "the measuring is over"
+
+
+@both_loops
+def test_show_that_is_stopped_ends_measure_too(tmp_path: Path, loop: Loop) -> None:
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    show, measure = (run_beside(name, f"--{loop}", environment=environment) for name in ("show", "measure"))
+    try:
+        assert show.stdout is not None
+        assert show.stdout.readline().startswith("1: ")
+        show.send_signal(signal.SIGINT)
+        assert measure.communicate(timeout=30)[0] == "nobody wants to know any more\n"
+        assert measure.returncode == 0
+    finally:
+        for process in (show, measure):
+            process.kill()
+            process.communicate()
