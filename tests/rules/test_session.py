@@ -175,6 +175,7 @@ class BadLink(RuleBasedStateMachine):
             self.asked = False
             reader.flow()
             reader.allow(most)
+            assert reader.mark == self.got[-1]
             self.take_freely()
         else:
             reader.flow(at_once=True)

@@ -13,7 +13,7 @@ has allowed; the rest goes the long way and looks.
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from geartrain.ports.parking import here
 from geartrain.ports.places import private_dir
 from geartrain.ports.tally import Tally
 from geartrain.ports.transport import Transport, find
+from geartrain.rules.custody import NOTHING_TO_LOSE, Custody
 from geartrain.rules.pipeline import Mark
 from geartrain.rules.session import BATCH_BYTES, LOSSY, Loss, Poison, Reader, Writer
 
@@ -245,10 +246,11 @@ class RemoteReceive(ReadingEnd[T]):
 
     other_end_is_near = False
 
-    __slots__ = ("_reader", "_wire")
+    __slots__ = ("_hands", "_reader", "_wire")
 
     def __init__(self, wire: ReadingWire[T]) -> None:
         super().__init__(wire)
+        self._hands: Hands | None = None
         self._wire = wire
         self._reader = wire.session
 
@@ -318,6 +320,8 @@ class RemoteReceive(ReadingEnd[T]):
     def _take(self) -> T:
         reader = self._reader
         item: T = reader.take()
+        if self._hands is not None:
+            self._hands.took(reader)
         reader.flow()
         self._wire.speak()
         return item
@@ -380,6 +384,45 @@ async def _connected(wire: Wire[Any]) -> None:
     await wire.wait_until(lambda: wire.session.connected)
     if wire.session.failure is not None:
         raise wire.session.failure
+
+
+class Hands:
+    """What a daemon has taken from its inputs and not yet handed on for good into its outputs.
+
+    An input is stable when the daemon has asked past it and all it sent meanwhile is stable; what is sent while a
+    repeated item is in hand is marked as a repeat too. So a chain of processes loses nothing when one is killed.
+    """
+
+    def __init__(self, inputs: Sequence[RemoteReceive[Any]], outputs: Sequence[RemoteSend[Any]]) -> None:
+        self._custody = Custody()
+        self._inputs = inputs
+        self._outputs = outputs
+        for place, end in enumerate(inputs):
+            end._hands = self
+            end._reader.hands_on = partial(self._asked_past, place)
+        for out in outputs:
+            out._wire.progressed = self._review
+
+    def took(self, reader: Reader) -> None:
+        """An item of this input is in hand now."""
+        repeats = any(end._reader.mark.redelivered for end in self._inputs)
+        for out in self._outputs:
+            out._writer.mark_repeats(repeats)
+
+    def _asked_past(self, place: int, number: int) -> None:
+        self._custody.asked_past(place, number, [out._writer.accepted for out in self._outputs])
+        self._review()
+
+    def _review(self) -> None:
+        for place, number in self._custody.settled([_stable(out) for out in self._outputs]):
+            end = self._inputs[place]
+            end._reader.settle_upto(number)
+            end._wire.tell_soon()
+
+
+def _stable(out: RemoteSend[Any]) -> int:
+    writer = out._writer
+    return NOTHING_TO_LOSE if out._is_lossy or writer.reader_done else writer.stable
 
 
 def open_send(

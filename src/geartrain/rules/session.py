@@ -16,6 +16,7 @@ itself, one by one, which is all that a message costs here.
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -94,6 +95,7 @@ class Writer(End):
         self.set_aside = 0
         self.closing = False
         self.reader_done = False
+        self.repeats = False
         self.max_bytes = max_bytes
         self.batch = frames.new_batch()
         self.size = len(self.batch)
@@ -196,6 +198,13 @@ class Writer(End):
         self._upto -= self.free
         self.free = 0
 
+    def mark_repeats(self, repeats: bool) -> None:
+        """From now on the items come of repeated ones, and are marked as such; or not any more."""
+        if repeats != self.repeats:
+            self.hold()
+            self._seal(0)
+            self.repeats = repeats
+
     def overflow(self, item: bytes) -> None:
         """There is no room, and the policy is lossy: the encoded item waits for some, and the rest is dropped."""
         self._overflow.append(item)
@@ -250,6 +259,7 @@ class Writer(End):
         if count == 0:
             return
         items = 0 if flags & LAST else count
+        flags |= REPEATED if self.repeats and items else 0
         frames.seal(self.batch, flags=flags, epoch=self.me.epoch, first=self._first_open, count=items)
         batch = Batch(self._first_open, last, self.batch, payload)
         self._kept.append(batch)
@@ -479,6 +489,8 @@ class Reader(End):
         self.dropped = 0
         self.redelivered = 0
         self.skipped = 0
+        # Who else must be done with an item before it is stable: what came of it is on its way.
+        self.hands_on: Callable[[int], None] | None = None
         self.losses: tuple[Loss, ...] = ()
         self.done = False
         self._runs: deque[_Run] = deque()
@@ -529,7 +541,7 @@ class Reader(End):
         settings = self.me.settings
         if self._lossy or settings.keep == "taken":
             return self.taken
-        if settings.ack == "manual" or self._hand_epoch != self.epoch:
+        if settings.ack == "manual" or self.hands_on is not None or self._hand_epoch != self.epoch:
             return self._settled
         return max(self._settled, self._upto - self.free - 1)
 
@@ -571,7 +583,7 @@ class Reader(End):
         """The owner looks for more: the one it had in hand will never be needed again."""
         self.hold()
         if self.me.settings.ack != "manual":
-            self._settle(self.taken)
+            (self.hands_on or self.settle_upto)(self.taken)
 
     def take(self) -> Any:
         """The next item, which is now in the owner's hand."""
@@ -584,7 +596,8 @@ class Reader(End):
 
     def allow(self, most: int) -> int:
         """Let the owner take up to `most` items without looking; the one after which to speak up is not among them."""
-        if self._hand_repeated or self._lossy or not self.items:
+        # Never into the next batch: what is in hand keeps its mark.
+        if self._hand_repeated or self._lossy or not self.items or not self._runs[0].left:
             return 0
         self._free_some(min(most, self._tell_at - self.taken - 1))
         return self.free
@@ -598,7 +611,7 @@ class Reader(End):
         if run.epoch == self.epoch:
             self._empty.add(run.next)
             self._passed = max(self._passed, run.next)
-            self._settle(self._settled)
+            self.settle_upto(self._settled)
         run.next += 1
         run.left -= 1
         self.items.popleft()
@@ -630,9 +643,9 @@ class Reader(End):
     def settle(self, mark: Mark) -> None:
         """With `ack="manual"`: everything up to this mark will never be needed again."""
         if mark.epoch == self.epoch:
-            self._settle(min(mark.sequence, self.taken))
+            (self.hands_on or self.settle_upto)(min(mark.sequence, self.taken))
 
-    def _settle(self, number: int) -> None:
+    def settle_upto(self, number: int) -> None:
         """Up to here nothing will be needed again, nor what follows it without an item."""
         self._settled = max(self._settled, number)
         if self._empty:
@@ -729,7 +742,7 @@ class Reader(End):
             # It is sent only to a reader that waits, so everything before it was taken.
             self.skipped += 1
             self._passed = data.first
-            self._settle(self._settled)
+            self.settle_upto(self._settled)
             self.flow(at_once=True)
 
     def _keep(self, data: Data, items: list[Any]) -> None:
