@@ -12,7 +12,7 @@ import geartrain
 PROMISED = (
     "Channel SendStream ReceiveStream ChannelStats open_channel EndOfStream ChannelClosed ChannelInUse WouldBlock "
     "GeartrainError DaemonError Clock WallClock SimClock Context Daemon daemon Supervisor RestartPolicy OnError "
-    "DaemonHealth DaemonState DaemonFailurePhase Observer Deadlock simulate"
+    "DaemonHealth DaemonState DaemonFailurePhase Observer Deadlock simulate Pipeline PipelineFaulty Fault"
 )
 
 

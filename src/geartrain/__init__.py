@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geartrain.engine.ends import ReceiveStream as ReceiveStream
     from geartrain.engine.ends import SendStream as SendStream
     from geartrain.engine.hosted import DaemonHealth as DaemonHealth
+    from geartrain.engine.pipeline import Pipeline as Pipeline
     from geartrain.engine.remote import open_pair as open_pair
     from geartrain.engine.remote import open_receive as open_receive
     from geartrain.engine.remote import open_send as open_send
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from geartrain.errors import DaemonError as DaemonError
     from geartrain.errors import Deadlock as Deadlock
     from geartrain.errors import EndOfStream as EndOfStream
+    from geartrain.errors import Fault as Fault
     from geartrain.errors import GeartrainError as GeartrainError
     from geartrain.errors import PeerLost as PeerLost
     from geartrain.errors import PeerRefused as PeerRefused
+    from geartrain.errors import PipelineFaulty as PipelineFaulty
     from geartrain.errors import WireError as WireError
     from geartrain.errors import WouldBlock as WouldBlock
     from geartrain.ports.clock import Clock as Clock
@@ -52,6 +55,7 @@ _ROOMS = {
     "geartrain.engine.ends": ("Channel", "ChannelStats", "ReceiveStream", "SendStream"),
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
+    "geartrain.engine.pipeline": ("Pipeline",),
     "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),
     "geartrain.engine.simulate": ("simulate",),
     "geartrain.engine.hosted": ("DaemonHealth",),
@@ -62,9 +66,11 @@ _ROOMS = {
         "DaemonError",
         "Deadlock",
         "EndOfStream",
+        "Fault",
         "GeartrainError",
         "PeerLost",
         "PeerRefused",
+        "PipelineFaulty",
         "WireError",
         "WouldBlock",
     ),

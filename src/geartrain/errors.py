@@ -4,6 +4,10 @@ All derive from `GeartrainError`. A message says who did it, what was met, what 
 and, where there is something to do, what to do next.
 """
 
+from collections.abc import Sequence
+
+from msgspec import Struct
+
 
 class GeartrainError(Exception):
     """The root: `except GeartrainError` catches everything geartrain raises on purpose."""
@@ -82,3 +86,31 @@ class PeerRefused(GeartrainError):
 
 class PeerLost(GeartrainError):
     """The other end has gone without closing, and is not coming back."""
+
+
+class CannotLoad(GeartrainError):
+    """What `module:attr` names cannot be had, or is no daemon. `trace` is the traceback of an import that failed."""
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
+class Fault(Struct, frozen=True):
+    """One thing that is wrong with a pipeline: in which file, at which key, and what to do about it."""
+
+    file: str
+    key: str
+    said: str
+    trace: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.key, self.said) if part)
+
+
+class PipelineFaulty(GeartrainError):
+    """A pipeline that cannot run. `faults` are all that were found, in the order of the file."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)

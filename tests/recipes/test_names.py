@@ -11,6 +11,7 @@ from geartrain import recipes
 NAMES = {
     "coordination": ["Pending", "batcher_loop", "cooperative_every", "select", "submit"],
     "hosting": ["SupervisorHost", "host_async_dispatcher"],
+    "ready_made": ["LoadBalance", "Merge", "Tee", "WorkerPool"],
     "routing": ["load_balance", "merge", "tee", "worker_pool"],
     "state": ["CoalesceSend", "DropNewestSend", "DropOldestSend", "Latest"],
 }

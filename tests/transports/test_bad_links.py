@@ -11,6 +11,7 @@ from geartrain import open_receive, open_send
 from geartrain.engine.options import Said
 from geartrain.engine.remote import RemoteReceive, RemoteSend
 from geartrain.ports import transport as ports
+from geartrain.rules.pipeline import Ack
 from tests.transports.pretend import Faults, PretendTransport
 
 PATIENCE_S = 30
@@ -47,7 +48,7 @@ async def assert_all_arrives(name: str, order: random.Random, *, total: int) -> 
     """One life of both ends: who binds, how large the window is and how often the owners pause, the seed decides."""
     maxsize = order.choice([0, 1, 2, 5, 64])
     writer_binds = order.random() < 0.5
-    ack = order.choice(["batch", "each"])
+    ack: Ack = order.choice(["batch", "each"])
     got: list[int] = []
     repeated = 0
 

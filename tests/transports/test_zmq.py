@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from geartrain import (
     open_send,
     private_dir,
 )
-from geartrain.errors import BadValue
+from geartrain.errors import BadType, BadValue
 from geartrain.recipes import select, tee
 from geartrain_zmq.sockets import BOUND, COMMON, CONNECTED, new_socket
 
@@ -237,6 +238,12 @@ async def test_ends_of_different_types_are_refused_before_the_first_item_and_bot
             for end in (ticks, bars):
                 with pytest.raises(PeerRefused, match=r"channel 'chart' at .*: writer sends Tick, reader expects Bar"):
                     await end.wait_connected()
+
+
+async def test_a_type_that_cannot_be_encoded_is_refused_where_it_is_said(address: str) -> None:
+    with pytest.raises(BadType, match="cannot be the type of a channel's items: there is no encoding for Event"):
+        async with open_receive(address, threading.Event, insecure=True):
+            pytest.fail("it was opened")
 
 
 async def test_ends_with_other_settings_are_refused(address: str) -> None:

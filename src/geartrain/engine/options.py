@@ -14,11 +14,8 @@ from geartrain.rules.checks import number, one_of, whole
 from geartrain.rules.frames import Settings
 from geartrain.rules.keys import Curve
 from geartrain.rules.meeting import Self
-from geartrain.rules.pipeline import POLICIES, Policy
+from geartrain.rules.pipeline import ACKS, KEEPS, MAX_BYTES, MAX_DELIVERIES, MAXSIZE, POLICIES, Ack, Keep, Policy
 from geartrain.rules.session import LOSSY
-
-# How many items may be on their way where nobody has said.
-_WINDOW = 64
 
 
 class ChannelOptions(Struct, frozen=True, kw_only=True):
@@ -27,11 +24,11 @@ class ChannelOptions(Struct, frozen=True, kw_only=True):
     name: str = ""
     maxsize: int | None = None
     policy: Policy = "block"
-    ack: str = "batch"
-    keep: str = "stable"
-    max_bytes: int = 64 * 1024 * 1024
+    ack: Ack = "batch"
+    keep: Keep = "stable"
+    max_bytes: int = MAX_BYTES
     retain: int | None = None
-    max_deliveries: int | None = 3
+    max_deliveries: int | None = MAX_DELIVERIES
     aside: str | PathLike[str] | None = None
     counter: str | PathLike[str] | None = None
     heartbeat_s: float = 5.0
@@ -45,8 +42,8 @@ class ChannelOptions(Struct, frozen=True, kw_only=True):
         one_of("policy", self.policy, POLICIES)
         if self.maxsize is not None:
             whole("maxsize", self.maxsize, least=0)
-        one_of("ack", self.ack, ("batch", "each", "manual"))
-        one_of("keep", self.keep, ("stable", "taken"))
+        one_of("ack", self.ack, ACKS)
+        one_of("keep", self.keep, KEEPS)
         whole("max_bytes", self.max_bytes, least=1)
         if number("heartbeat_s", self.heartbeat_s, least=0) == 0:
             raise BadValue("heartbeat_s must be more than 0")
@@ -71,7 +68,7 @@ class ChannelOptions(Struct, frozen=True, kw_only=True):
         """How many items may be accepted and not yet taken."""
         if self.policy == "latest":
             return self.maxsize or 1
-        return _WINDOW if self.maxsize is None else self.maxsize
+        return MAXSIZE if self.maxsize is None else self.maxsize
 
     def me(self, item_type: Any, address: str, *, binds: bool) -> Self:
         shape = shape_of(item_type)
@@ -108,8 +105,8 @@ class Said(TypedDict, total=False):
     name: str
     maxsize: int | None
     policy: Policy
-    ack: str
-    keep: str
+    ack: Ack
+    keep: Keep
     max_bytes: int
     retain: int | None
     max_deliveries: int | None

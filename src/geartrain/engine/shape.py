@@ -16,10 +16,10 @@ from geartrain.errors import BadType
 
 def shape_of(item_type: Any) -> str:
     """16 hex digits for the structure of a type that msgspec can encode."""
-    try:
-        info = msgspec.inspect.type_info(item_type)
-    except TypeError as error:
-        raise BadType(f"{name_of(item_type)} cannot be the type of a channel's items: {error}") from error
+    because = why_it_stays(item_type)
+    if because is not None:
+        raise BadType(f"{name_of(item_type)} cannot be the type of a channel's items: {because}")
+    info = msgspec.inspect.type_info(item_type)
     return hashlib.blake2b(_text(info, ()).encode(), digest_size=8).hexdigest()
 
 
@@ -49,3 +49,31 @@ def _text(part: Any, above: tuple[Any, ...]) -> str:
         title = type(part).__name__ if named is None else f"{type(part).__name__} {_text(named, above)}"
         return f"{title}({', '.join(pieces)})"
     return repr(part)
+
+
+def why_it_stays(item_type: Any) -> str | None:
+    """Why items of a type cannot be encoded, and so not leave their process; None when they can."""
+    try:
+        strange = _strange_part(msgspec.inspect.type_info(item_type), set())
+    except TypeError as error:
+        return str(error)
+    return None if strange is None else f"there is no encoding for {name_of(strange)}"
+
+
+def _strange_part(info: object, seen: set[type]) -> Any:
+    """The first class inside of a type that msgspec has no encoding for."""
+    if isinstance(info, msgspec.inspect.CustomType):
+        return info.cls
+    named = getattr(info, "cls", None)
+    if named in seen:
+        return None
+    if isinstance(named, type):
+        seen.add(named)
+    parts = info if isinstance(info, tuple) else _fields(info)
+    return next((strange for part in parts if (strange := _strange_part(part, seen)) is not None), None)
+
+
+def _fields(info: object) -> list[object]:
+    if not isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
+        return []
+    return [getattr(info, name) for name in info.__struct_fields__ if name not in ("cls", "default")]

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from geartrain.recipes.coordination import submit as submit
     from geartrain.recipes.hosting import SupervisorHost as SupervisorHost
     from geartrain.recipes.hosting import host_async_dispatcher as host_async_dispatcher
+    from geartrain.recipes.ready_made import LoadBalance as LoadBalance
+    from geartrain.recipes.ready_made import Merge as Merge
+    from geartrain.recipes.ready_made import Tee as Tee
+    from geartrain.recipes.ready_made import WorkerPool as WorkerPool
     from geartrain.recipes.routing import load_balance as load_balance
     from geartrain.recipes.routing import merge as merge
     from geartrain.recipes.routing import tee as tee
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "coordination": ("Pending", "batcher_loop", "cooperative_every", "select", "submit"),
     "hosting": ("SupervisorHost", "host_async_dispatcher"),
+    "ready_made": ("LoadBalance", "Merge", "Tee", "WorkerPool"),
     "routing": ("load_balance", "merge", "tee", "worker_pool"),
     "state": ("CoalesceSend", "DropNewestSend", "DropOldestSend", "Latest"),
 }

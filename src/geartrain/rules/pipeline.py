@@ -1,12 +1,38 @@
-"""The nouns of a pipeline: what may be said of a channel and its items."""
+"""The nouns of a pipeline: what may be said of a channel, of its items, of a daemon and of a process.
 
-from typing import Literal, get_args
+    PipelineSpec
+      daemons     DaemonSpec    what runs, where, and what its failure means
+      channels    ChannelSpec   from a port of one daemon to a port of another
+      processes   ProcessSpec   settings of a process, for those that have any
 
-from msgspec import Struct
+A spec is plain data in the order of its file. Where it was read from makes no difference to it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from msgspec import Struct, field
+
+from geartrain.rules.lifecycle import OnError
+from geartrain.rules.restart import RestartPolicy
 
 Policy = Literal["block", "latest", "drop_oldest", "drop_newest"]
+Ack = Literal["batch", "each", "manual"]
+Keep = Literal["stable", "taken"]
+Carrier = Literal["auto", "ipc", "tcp"]
+OnPeerRestart = Literal["resume", "restart"]
+Backend = Literal["asyncio", "trio"]
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)
+ACKS: tuple[Ack, ...] = get_args(Ack)
+KEEPS: tuple[Keep, ...] = get_args(Keep)
+CARRIERS: tuple[Carrier, ...] = get_args(Carrier)
+ON_PEER_RESTART: tuple[OnPeerRestart, ...] = get_args(OnPeerRestart)
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+MAXSIZE = 64
+MAX_BYTES = 64 * 1024 * 1024
+MAX_DELIVERIES = 3
 
 
 class Mark(Struct, frozen=True, order=True):
@@ -15,3 +41,73 @@ class Mark(Struct, frozen=True, order=True):
     epoch: int
     sequence: int
     redelivered: bool = False
+
+
+class PortRef(Struct, frozen=True, order=True):
+    """A port of a daemon of the pipeline, written "camera.frames"."""
+
+    daemon: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.daemon}.{self.port}"
+
+
+class DaemonSpec(Struct, frozen=True, kw_only=True):
+    """One daemon: a Daemon class or `@daemon` function (`run`), or a foreign program (`command`)."""
+
+    name: str
+    process: str
+    run: str | None = None
+    command: tuple[str, ...] = ()
+    on_error: OnError = "shutdown"
+    restart: RestartPolicy | None = None
+    start_within: float | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ChannelSpec(Struct, frozen=True, kw_only=True):
+    """One channel. An end that could not be read is None; such a pipeline is faulty and never runs."""
+
+    name: str
+    writer: PortRef | None
+    reader: PortRef | None
+    maxsize: int = MAXSIZE
+    policy: Policy = "block"
+    ack: Ack = "batch"
+    keep: Keep = "stable"
+    max_bytes: int = MAX_BYTES
+    retain: int | None = None
+    max_deliveries: int | None = MAX_DELIVERIES
+    transport: Carrier = "auto"
+    on_peer_restart: OnPeerRestart = "resume"
+
+    @property
+    def is_lossy(self) -> bool:
+        return self.policy != "block"
+
+    @property
+    def may_close_a_cycle(self) -> bool:
+        """Whether its writer never waits for what its reader does with an item."""
+        return self.is_lossy or self.keep == "taken"
+
+
+class ProcessSpec(Struct, frozen=True, kw_only=True):
+    """What is said of a process. Without a backend of its own it has the pipeline's."""
+
+    name: str
+    backend: Backend | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    nice: int = 0
+
+
+class PipelineSpec(Struct, frozen=True, kw_only=True):
+    """A whole pipeline. `file` says where it was declared, for messages."""
+
+    name: str
+    backend: Backend = "asyncio"
+    daemons: tuple[DaemonSpec, ...] = ()
+    channels: tuple[ChannelSpec, ...] = ()
+    processes: tuple[ProcessSpec, ...] = ()
+    file: str = ""

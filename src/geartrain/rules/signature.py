@@ -1,0 +1,59 @@
+"""What a daemon asks for, as data: its ports and its config.
+
+class Detector(Daemon):
+    def __init__(self, frames: ReceiveStream[Frame],     a port that receives Frame
+                 tap: SendStream[Frame] | None = None,    an optional one that sends it
+                 threshold: float = 0.5): ...             config
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+
+class ItemType(Struct, frozen=True, kw_only=True):
+    """The type of a port's items. Two types meet when their shapes are equal.
+
+    A type with a `variable` is any type, the same at all ports of the daemon that name the variable. `stays_because`
+    says why items cannot leave their process, when they cannot.
+    """
+
+    text: str
+    shape: str
+    type: Any = None
+    variable: str | None = None
+    stays_because: str | None = None
+
+
+class Port(Struct, frozen=True, kw_only=True):
+    """One parameter that is a stream, or with `many` a list of them."""
+
+    name: str
+    sends: bool
+    item: ItemType
+    many: bool = False
+    optional: bool = False
+
+    @property
+    def does(self) -> str:
+        return f"{'sends' if self.sends else 'expects'} {self.item.text}"
+
+
+class ConfigField(Struct, frozen=True, kw_only=True):
+    """One parameter that is config. `decode` gives its value for what the file says, or raises `BadValue` in words."""
+
+    name: str
+    type_name: str
+    required: bool
+    decode: Callable[[Any], Any]
+
+
+class Signature(Struct, frozen=True, kw_only=True):
+    """The ports and the config of one kind of daemon, in the order they are written."""
+
+    ports: tuple[Port, ...] = ()
+    config: tuple[ConfigField, ...] = ()
+
+    def port(self, name: str) -> Port | None:
+        return next((port for port in self.ports if port.name == name), None)
