@@ -86,7 +86,8 @@ class Net:
         reachable = self.reader.peer == self.address
         if isinstance(word, Data) and address == self.reader.peer and self.reader.connected:
             self.reader.hear(address, None, self.now_ns)
-            self.reader.arrived(word, frames.items_of(word, _decoder))
+            if self.reader.wants(word):
+                self.reader.arrived(word, frames.items_of(word, _decoder))
         else:
             self.reader.hear(address, word, self.now_ns, present_is_reachable=reachable)
         self.say()

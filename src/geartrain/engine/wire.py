@@ -114,6 +114,9 @@ class Wire(Generic[T]):
 
     def hear(self, peer: bytes, frame: bytes | memoryview) -> None:
         session = self.session
+        if session.failure is not None:
+            # Whoever had to be told has been told. An end that fails stays failed, and answers no flood.
+            return
         known = peer == session.peer
         try:
             if not (known and session.connected and self._hear_from_peer(frame)):
@@ -184,19 +187,27 @@ class ReadingWire(Wire[T]):
 
     def _hear_from_peer(self, frame: bytes | memoryview) -> bool:
         announced, self._announced = self._announced, None
-        if announced is not None and frames.is_payload(announced, frame):
+        if announced is not None and self._is_payload(announced, frame):
             assert self._to_item is not None
-            self.session.arrived(announced, [self._to_item(frame)])
+            if self.session.wants(announced):
+                self.session.arrived(announced, [self._to_item(frame)])
         elif frames.is_data(frame):
-            data = frames.decode_data(frame)
+            data = self._word_in(frame)
+            assert isinstance(data, Data)
             if data.flags & frames.PAYLOAD:
                 self._expect(data)
-            else:
+            elif self.session.wants(data):
                 self.session.arrived(data, self._items_of(data))
         else:
             return False
         self.session.heard(time.monotonic_ns())
         return True
+
+    def _is_payload(self, announced: Data, frame: bytes | memoryview) -> bool:
+        try:
+            return frames.is_payload(announced, frame)
+        except WireError as error:
+            raise WireError(f"{self}: {error}") from error
 
     def _expect(self, data: Data) -> None:
         if self._to_item is None:

@@ -135,11 +135,12 @@ _ITEMS_AT = HEADER_BYTES + 1 + _COUNT.size
 
 
 class Data(Struct, frozen=True):
-    """A data frame whose items are still encoded: `items` is a msgpack array."""
+    """A data frame whose items are still encoded: `items` is a msgpack array of `count`, or so it says."""
 
     flags: int
     epoch: int
     first: int
+    count: int
     items: memoryview
 
 
@@ -206,7 +207,11 @@ def decode_data(frame: bytes | bytearray | memoryview) -> Data:
     if len(frame) < _ITEMS_AT:
         raise WireError(f"a data frame of {len(frame)} bytes; its header alone has {_ITEMS_AT}")
     _, flags, epoch, first = _HEADER.unpack_from(frame)
-    return Data(flags, epoch, first, memoryview(frame)[HEADER_BYTES:])
+    items = memoryview(frame)[HEADER_BYTES:]
+    if items[0] != _ARRAY_32:
+        raise WireError(f"a data frame of {len(frame)} bytes whose items are no array")
+    (count,) = _COUNT.unpack_from(items, 1)
+    return Data(flags, epoch, first, count, items)
 
 
 def is_payload(announced: Data, frame: bytes | bytearray | memoryview) -> bool:

@@ -43,7 +43,7 @@ class Saying(Struct, frozen=True):
     frame: bytes | bytearray | memoryview
 
 
-# How often a connecting end that hears nothing says Hello again.
+# How often a connecting end that hears nothing says Hello again, and how often a stranger is told the same.
 _KNOCK_NS = 100_000_000
 
 
@@ -66,6 +66,8 @@ class End:
         self._is_idle = False
         self._knocked_ns: int | None = None
         self._busy = ""
+        self._told_ns = now_ns
+        self._told_strangers: set[tuple[bytes, type[Control]]] = set()
 
     # -- to be filled in by the two ends
 
@@ -97,7 +99,7 @@ class End:
         self._heard_ns = now_ns
         match word:
             case Hello():
-                self._hear_hello(peer, word)
+                self._hear_hello(peer, word, now_ns)
             case WhoAreYou():
                 self.connected = False
                 self._say(self.hello())
@@ -172,13 +174,22 @@ class End:
 
     def _hear_stranger(self, peer: bytes, word: Control | Data | None, now_ns: int, present_is_reachable: bool) -> None:
         if not isinstance(word, Hello):
-            self.said.append(Saying(peer, frames.encode(WhoAreYou())))
+            self._tell_stranger(peer, WhoAreYou(), now_ns)
         elif self._may_take_over(word, now_ns, present_is_reachable):
             self._heard_ns = now_ns
-            self._hear_hello(peer, word)
+            self._hear_hello(peer, word, now_ns)
         else:
             taken = "has ended" if self.over else f"has a live {self._other_role} already"
-            self.said.append(Saying(peer, frames.encode(Refused(f"{self._named()} {taken}", final=False))))
+            self._tell_stranger(peer, Refused(f"{self._named()} {taken}", final=False), now_ns)
+
+    def _tell_stranger(self, peer: bytes, word: Control, now_ns: int) -> None:
+        """Who talks on and on is told the same only now and then: what it does not read, we would have to hold."""
+        if now_ns - self._told_ns >= _KNOCK_NS:
+            self._told_ns = now_ns
+            self._told_strangers.clear()
+        if (peer, type(word)) not in self._told_strangers:
+            self._told_strangers.add((peer, type(word)))
+            self.said.append(Saying(peer, frames.encode(word)))
 
     def _may_take_over(self, hello: Hello, now_ns: int, present_is_reachable: bool) -> bool:
         present = self.other
@@ -192,11 +203,12 @@ class End:
             return True
         return now_ns - self._heard_ns >= 3 * self.me.heartbeat_ns
 
-    def _hear_hello(self, peer: bytes, hello: Hello) -> None:
+    def _hear_hello(self, peer: bytes, hello: Hello, now_ns: int) -> None:
         reason = self._misfit(hello)
         if reason is not None:
-            self.said.append(Saying(peer, frames.encode(Refused(reason, final=True))))
-            if self.other is None:
+            self._tell_stranger(peer, Refused(reason, final=True), now_ns)
+            # Somebody who comes beside the peer we have does not matter; but that may be itself, with other words.
+            if self.other is None or peer == self.peer:
                 self.fail(PeerRefused(reason))
             return
         self.peer = peer
@@ -222,6 +234,8 @@ class End:
         return None
 
     def _hear_refusal(self, reason: str, final: bool) -> None:
+        if not reason.startswith(self._named()):
+            reason = f"{self._named()} was refused by its {self._other_role}: {reason}"
         self._busy = reason
         if self.failure is not None:
             return

@@ -43,6 +43,9 @@ from geartrain.rules.pipeline import Mark
 
 LOSSY = ("latest", "drop_oldest", "drop_newest")
 
+# How many deaths of its writer a reader remembers.
+_LOSSES_MOST = 1000
+
 # A batch is sent when it holds half the window, or this many bytes, or when the loop would go idle.
 BATCH_BYTES = 64 * 1024
 
@@ -109,6 +112,7 @@ class Writer(End):
         self._sent = 0
         self._ever_sent = 0
         self._met: int | None = None
+        self._sent_again = 0
         self._retain = retain
         self._trial = Trial(max_deliveries)
         self._lives = lives
@@ -288,6 +292,7 @@ class Writer(End):
             self._sent = hello.expects - 1
         else:
             self._sent = self.stable
+        self._sent_again = 0
         self._go_on()
 
     def _begin_anew(self, *, died: bool) -> None:
@@ -347,9 +352,7 @@ class Writer(End):
                 self._flow(word)
                 self._go_on()
             case Again(epoch, expects) if epoch == self.me.epoch and self.stable < expects <= self._sent:
-                self._trial.asked = True
-                self._sent = expects - 1
-                self._send_kept()
+                self._send_again(expects)
             case Done():
                 self.reader_done = True
                 self._set_limit()
@@ -361,7 +364,16 @@ class Writer(End):
             case _:
                 raise WireError(f"{self._named()}: its reader said {_kind(word)}, which only a writer may say")
 
+    def _send_again(self, expects: int) -> None:
+        """The same only once until the next beat: a peer that does not read could make us hold any number of copies."""
+        if expects > self._sent_again:
+            self._sent_again = expects
+            self._trial.asked = True
+            self._sent = expects - 1
+            self._send_kept()
+
     def _beat(self) -> Control:
+        self._sent_again = 0
         return Beat(self._sent)
 
     def _senseless(self, flow: Flow) -> str | None:
@@ -703,13 +715,17 @@ class Reader(End):
 
     # -- the peer's side
 
-    def arrived(self, data: Data, items: list[Any]) -> None:
-        """A data frame of the peer, decoded. What came before is dropped, what comes too early is asked for again."""
+    def wants(self, data: Data) -> bool:
+        """Whether a data frame is worth decoding. What is beyond what was granted is not even looked at."""
         if data.epoch != self.epoch or self.done:
-            return
+            return False
+        self._check(data)
+        return True
+
+    def arrived(self, data: Data, items: list[Any]) -> None:
+        """A frame that is wanted, decoded. What came before is dropped, what comes too early is asked for again."""
         takes_number_only = data.flags & (LAST | SKIPPED)
-        count = 1 if takes_number_only else len(items)
-        self._check(data, count)
+        count = _numbers_in(data)
         known = self.expects - data.first
         if known < 0:
             self._ask_again()
@@ -721,7 +737,8 @@ class Reader(End):
             else:
                 self._keep(data, items[known:] if known else items)
 
-    def _check(self, data: Data, count: int) -> None:
+    def _check(self, data: Data) -> None:
+        count = _numbers_in(data)
         if count == 0:
             raise WireError(f"{self._named()}: its writer sent a frame without items")
         if self._ended and data.first > self._ended:
@@ -738,6 +755,8 @@ class Reader(End):
             self._ended = data.first
             self._end_flags = data.flags
             self._say(Bye())
+        elif self.items or not self._asking:
+            raise WireError(f"{self._named()}: its writer set item {data.first} aside, for which nobody had asked")
         else:
             # It is sent only to a reader that waits, so everything before it was taken.
             self.skipped += 1
@@ -780,7 +799,7 @@ class Reader(End):
 
     def _begin_life(self, hello: Hello) -> None:
         if self.epoch:
-            self.losses = (*self.losses, *self._lost(hello.lives))
+            self.losses = (*self.losses, *self._lost(hello.lives))[-_LOSSES_MOST:]
         self.epoch = hello.epoch
         self.expects = hello.stable + 1
         self._passed = self._settled = hello.stable
@@ -790,7 +809,12 @@ class Reader(End):
 
     def _lost(self, lives: tuple[Life, ...]) -> list[Loss]:
         """What died with the life we knew, and with those after it that we have never met."""
-        known = [Loss(life.epoch, life.accepted - (self.expects - 1)) for life in lives if life.epoch == self.epoch]
+        arrived = self.expects - 1
+        known = [
+            Loss(life.epoch, life.accepted - arrived)
+            for life in lives
+            if life.epoch == self.epoch and life.accepted >= arrived
+        ]
         unmet = [Loss(life.epoch, life.accepted) for life in lives if life.epoch > self.epoch]
         if self._lossy or not known:
             return [Loss(self.epoch, None), *unmet]
@@ -811,6 +835,11 @@ class Reader(End):
         if self._asked_again != self.expects:
             self._asked_again = self.expects
             self._say(Again(self.epoch, self.expects))
+
+
+def _numbers_in(data: Data) -> int:
+    """How many numbers a frame takes."""
+    return 1 if data.flags & (LAST | SKIPPED) else data.count
 
 
 def _flow_in(hello: Hello) -> Flow:
