@@ -1,8 +1,50 @@
-"""Every async test runs on both loops."""
+"""Every async test runs on both loops. Tests that start processes show that nothing of them is left."""
+
+import os
+import secrets
+import signal
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from geartrain.ports.process_table import Entry, signal_all, table
+
+_MARK = "GEARTRAIN_TEST"
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[int]]]:
+    """At the end no process of this test is alive, none is left uncollected, and no descriptor is open.
+
+    The value lists the processes that are alive.
+    """
+    mark = secrets.token_hex(8)
+    monkeypatch.setenv(_MARK, mark)
+    before = (_own_children(), os.listdir("/proc/self/fd"))
+
+    def alive() -> list[int]:
+        return [entry.pid for entry in table() if not entry.is_dead and _is_marked(entry, mark)]
+
+    yield alive
+    left = alive()
+    signal_all(left, signal.SIGKILL)
+    assert left == []
+    assert (_own_children(), os.listdir("/proc/self/fd")) == before
+
+
+def _own_children() -> set[int]:
+    return {entry.pid for entry in table() if entry.parent == os.getpid()}
+
+
+def _is_marked(entry: Entry, mark: str) -> bool:
+    """Children inherit the environment, whatever session or parent they take."""
+    try:
+        with open(f"/proc/{entry.pid}/environ", "rb") as file:
+            return f"{_MARK}={mark}".encode() in file.read()
+    except OSError:
+        return False

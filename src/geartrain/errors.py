@@ -5,8 +5,7 @@ and, where there is something to do, what to do next.
 """
 
 from collections.abc import Sequence
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 
 class GeartrainError(Exception):
@@ -96,7 +95,8 @@ class CannotLoad(GeartrainError):
         self.trace = trace
 
 
-class Fault(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Fault:
     """One thing that is wrong with a pipeline: in which file, at which key, and what to do about it."""
 
     file: str
@@ -114,3 +114,19 @@ class PipelineFaulty(GeartrainError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = tuple(faults)
+
+
+class NotOnThisSystem(GeartrainError, RuntimeError):
+    """Pipelines in many processes need Linux. Channels, and all daemons in one process, work anywhere."""
+
+
+class PlaceRefused(BadValue):
+    """A folder or file that is needed cannot be used: it is somebody else's, a link, full, or not writable."""
+
+
+class ProcessFailed(GeartrainError, RuntimeError):
+    """A process could not be started, or not be reached."""
+
+
+class LimitTooLow(GeartrainError, RuntimeError):
+    """The system allows this user less than the run needs."""
