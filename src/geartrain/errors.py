@@ -55,6 +55,14 @@ class DaemonError(GeartrainError):
         self.__cause__ = cause
 
 
+def daemon_errors(error: BaseException) -> "list[DaemonError]":
+    """The daemons whose failure ended a supervisor, the first one first: its task group tells them in a group."""
+    if isinstance(error, DaemonError):
+        return [error]
+    parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return [found for part in parts for found in daemon_errors(part)]
+
+
 def in_words(error: BaseException) -> str:
     """An error in one line. Of a group its members are told, for a group by itself says nothing."""
     if isinstance(error, BaseExceptionGroup):
@@ -85,6 +93,14 @@ class PeerRefused(GeartrainError):
 
 class PeerLost(GeartrainError):
     """The other end has gone without closing, and is not coming back."""
+
+
+class PipelineFailed(GeartrainError):
+    """A daemon or a process of a pipeline failed, and its policy did not absorb it. `trace` is the traceback there."""
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
 
 
 class CannotLoad(GeartrainError):

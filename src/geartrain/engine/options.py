@@ -37,6 +37,8 @@ class ChannelOptions(Struct, frozen=True, kw_only=True):
     close_within: float = 5.0
     curve: Curve | None = None
     insecure: bool = False
+    # Somebody above knows who is alive: a newcomer takes over at once, and an end that fails leaves without a word.
+    supervised: bool = False
 
     def __post_init__(self) -> None:
         one_of("policy", self.policy, POLICIES)
@@ -79,6 +81,7 @@ class ChannelOptions(Struct, frozen=True, kw_only=True):
             type_name=name_of(item_type),
             incarnation=secrets.randbits(62),
             epoch=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            issued=self.supervised,
             binds=binds,
             heartbeat_ns=_ns(self.heartbeat_s),
             lost_after_ns=None if self.lost_after_s is None else _ns(self.lost_after_s),

@@ -123,6 +123,11 @@ class Pipeline:
         return self._spec.name
 
     @property
+    def folder(self) -> Path | None:
+        """Where its file lies, if it has one."""
+        return self._folder
+
+    @property
     def spec(self) -> PipelineSpec:
         """The pipeline as data."""
         return self._spec

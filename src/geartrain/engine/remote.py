@@ -22,7 +22,7 @@ from typing import Any, TypeVar, Unpack
 import anyio
 import msgspec
 
-from geartrain.engine.ends import Channel, ChannelStats, ReadingEnd, WritingEnd
+from geartrain.engine.ends import BUDGET, Channel, ChannelStats, ReadingEnd, WritingEnd
 from geartrain.engine.options import ChannelOptions, Said
 from geartrain.engine.wire import ReadingWire, Wire, WritingWire, running
 from geartrain.errors import BadValue, EndClosed, EndOfStream, PeerLost, WouldBlock
@@ -338,6 +338,12 @@ class RemoteReceive(ReadingEnd[T]):
     def mark(self) -> Mark:
         return self._reader.mark
 
+    def begin_again(self) -> None:
+        """For another owner: what the last one had not finished comes again, marked as a repeat."""
+        self._wire.begin_again()
+        self._reader = self._wire.session
+        self._steps = BUDGET
+
     @property
     def losses(self) -> tuple[Loss, ...]:
         """What died with each earlier life of the writer."""
@@ -433,7 +439,7 @@ def open_send(
     Entering binds or connects, and returns at once. Leaving waits until all is stable, `close_within` seconds at most;
     leaving by an error tells the reader so.
     """
-    return _writing(find(address), address, item_type, bind, ChannelOptions(**said))
+    return writing(find(address), address, item_type, bind=bind, options=ChannelOptions(**said))
 
 
 def open_receive(
@@ -444,7 +450,7 @@ def open_receive(
     Entering binds or connects, and returns at once. Leaving tells the writer that nothing more is wanted; leaving by an
     error does not, so that a reader started again goes on with what this one had not finished.
     """
-    return _reading(find(address), address, item_type, bind, ChannelOptions(**said))
+    return reading(find(address), address, item_type, bind=bind, options=ChannelOptions(**said))
 
 
 def open_pair(address: str, item_type: type[T], **said: Unpack[Said]) -> AbstractAsyncContextManager[Channel[T]]:
@@ -470,9 +476,10 @@ async def _both(address: str, item_type: type[T], said: Said) -> AsyncIterator[C
 
 
 @asynccontextmanager
-async def _writing(
-    transport: Transport, address: str, item_type: type[T], bind: bool, options: ChannelOptions
-) -> AsyncIterator[RemoteSend[T]]:
+async def writing(
+    transport: Transport, address: str, item_type: Any, *, bind: bool, options: ChannelOptions
+) -> AsyncIterator[RemoteSend[Any]]:
+    """A writing end over any transport, whatever the address says."""
     me = options.me(item_type, address, binds=bind)
     tally = None if options.counter is None else Tally(Path(options.counter), me.epoch)
     session = Writer(
@@ -484,13 +491,15 @@ async def _writing(
         lives=() if tally is None else tally.lives,
     )
     link = transport.open(address, bind=bind, settings=options.link)
-    wire: WritingWire[T] = WritingWire(session, link, partial(_set_aside, options.aside, address))
+    wire: WritingWire[Any] = WritingWire(session, link, partial(_set_aside, options.aside, address))
     of_bytes = item_type in (bytes, bytearray, memoryview)
     end = (RemoteSendBytes if of_bytes else RemoteSend)(wire, None if tally is None else tally.write)
     async with running(wire):
         try:
             yield end
         except BaseException:
+            if options.supervised:
+                raise
             end.close(aborted=True)
             # A socket that is closed throws away what it has not sent.
             if session.connected:
@@ -518,12 +527,13 @@ def _set_aside(folder: Any, address: str, poison: Poison) -> None:
 
 
 @asynccontextmanager
-async def _reading(
-    transport: Transport, address: str, item_type: type[T], bind: bool, options: ChannelOptions
-) -> AsyncIterator[RemoteReceive[T]]:
+async def reading(
+    transport: Transport, address: str, item_type: Any, *, bind: bool, options: ChannelOptions
+) -> AsyncIterator[RemoteReceive[Any]]:
+    """A reading end over any transport, whatever the address says."""
     session = Reader(options.me(item_type, address, binds=bind), time.monotonic_ns())
     link = transport.open(address, bind=bind, settings=options.link)
-    wire: ReadingWire[T] = ReadingWire(session, link, item_type)
+    wire: ReadingWire[Any] = ReadingWire(session, link, item_type)
     async with running(wire):
         try:
             yield RemoteReceive(wire)
@@ -531,7 +541,8 @@ async def _reading(
             # It may have failed by the item in its hand: that is not to be done with it.
             raise
         except BaseException:
-            await _say_goodbye(wire, options.close_within)
+            if not options.supervised:
+                await _say_goodbye(wire, options.close_within)
             raise
         await _say_goodbye(wire, options.close_within)
 

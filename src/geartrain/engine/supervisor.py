@@ -252,6 +252,15 @@ class Supervisor:
             self._reporter.late(late, grace)
         return late
 
+    async def stop_one(self, name: str, grace: float = 5.0, finalize_timeout: float = 2.0) -> bool:
+        """Stop one daemon, as `stop` does; the answer is whether it went by itself."""
+        number("stop_one() grace", grace, least=0)
+        hosted = self._hosted[name]
+        hosted.ask_stop()
+        with anyio.move_on_after(grace):
+            await hosted.ended.wait()
+        return not await self._cancel([hosted] if not hosted.finished else [], finalize_timeout)
+
     async def _cancel(self, order: list[Hosted], finalize_timeout: float) -> tuple[str, ...]:
         """Cancel those who do not go by themselves at the last call, one after another; answer who they are."""
         for hosted in order:

@@ -22,8 +22,8 @@ from geartrain.ports.parking import Alarm, call_later
 from geartrain.ports.transport import Link
 from geartrain.ports.turns import Wait
 from geartrain.rules import frames
-from geartrain.rules.frames import Control, Data
-from geartrain.rules.meeting import End
+from geartrain.rules.frames import Control, Data, WhoAreYou
+from geartrain.rules.meeting import End, Saying
 from geartrain.rules.session import Poison, Reader, Writer
 
 T = TypeVar("T")
@@ -208,6 +208,17 @@ class ReadingWire(Wire[T]):
             return frames.is_payload(announced, frame)
         except WireError as error:
             raise WireError(f"{self}: {error}") from error
+
+    def begin_again(self) -> None:
+        """As a new reader, over the same link."""
+        old = self.session
+        me = msgspec.structs.replace(old.me, incarnation=old.me.incarnation + 1)
+        self.session = Reader(me, time.monotonic_ns())
+        self._announced = None
+        if old.peer is not None and me.binds:
+            self.session.said.append(Saying(old.peer, frames.encode(WhoAreYou())))
+            self.speak()
+        self.tick()
 
     def _expect(self, data: Data) -> None:
         if self._to_item is None:

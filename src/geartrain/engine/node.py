@@ -1,0 +1,309 @@
+"""A process of a pipeline: it hosts its daemons under a Supervisor of its own, and does what the launcher says.
+
+    python -m geartrain.engine.node          the order is on descriptor 0, and nothing else is asked for
+
+The ends of a daemon's channels live as long as the process: a daemon that is made anew goes on with the same writing
+ends, and its reading ends begin again with what the last one had not finished. When `run` returns, the writing ends are
+closed, and the process stays until all that was sent is stable.
+"""
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import msgspec
+
+from geartrain.engine.context import Context
+from geartrain.engine.daemon import Daemon
+from geartrain.engine.declare import Target, build, load_daemon, signature_of
+from geartrain.engine.options import ChannelOptions
+from geartrain.engine.remote import Hands, RemoteReceive, RemoteSend, reading, writing
+from geartrain.engine.signal import Signal
+from geartrain.engine.supervisor import Supervisor
+from geartrain.errors import EndOfStream, daemon_errors, in_words
+from geartrain.ports.inner import InnerTransport
+from geartrain.ports.lifeline import hold_lifeline
+from geartrain.ports.observer import Observer
+from geartrain.ports.process import take_bootstrap
+from geartrain.ports.transport import find
+from geartrain.rules.lifecycle import DaemonFailurePhase
+from geartrain.rules.orders import (
+    DaemonOrder,
+    Ended,
+    EndOrder,
+    Failed,
+    Go,
+    Listener,
+    NodeOrder,
+    Ready,
+    Report,
+    Said,
+    Stop,
+    to_line,
+)
+
+FAILED = 1
+
+End = RemoteSend[Any] | RemoteReceive[Any]
+
+
+class Place:
+    """Where one daemon lives: its order, its ends, and the gate before its `run`."""
+
+    def __init__(self, order: DaemonOrder, target: Target, ends: Sequence[tuple[EndOrder, End]]) -> None:
+        self.order = order
+        self.target = target
+        self.ends = ends
+        self.go = Signal(f"the start of {order.name}")
+        self.lives = 0
+
+    @property
+    def inputs(self) -> list[RemoteReceive[Any]]:
+        return [end for _, end in self.ends if isinstance(end, RemoteReceive)]
+
+    @property
+    def outputs(self) -> list[RemoteSend[Any]]:
+        return [end for _, end in self.ends if isinstance(end, RemoteSend)]
+
+    def new_daemon(self) -> Daemon:
+        """The user's daemon, with its ends. What an earlier one had in hand comes again."""
+        if self.lives:
+            for end in self.inputs:
+                end.begin_again()
+        self.lives += 1
+        if self.outputs:
+            Hands(self.inputs, self.outputs)
+        return build(self.target, self._by_port(), self.order.config)
+
+    def _by_port(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for port in signature_of(self.target).ports:
+            ends = [end for order, end in self.ends if order.port == port.name]
+            if port.many:
+                found[port.name] = ends
+            elif ends:
+                (found[port.name],) = ends
+        return found
+
+    async def finish(self) -> None:
+        """The daemon wants nothing more: what it sent is waited for, and only then its writers are let go."""
+        for out in self.outputs:
+            await out.aclose()
+        for out in self.outputs:
+            await out.drain()
+        for end in self.inputs:
+            await end.aclose()
+
+    async def discard(self) -> None:
+        """The daemon is gone for good and the others go on: its edges discard, and count."""
+        for out in self.outputs:
+            await out.aclose()
+        async with anyio.create_task_group() as tasks:
+            for end in self.inputs:
+                tasks.start_soon(_discard, end)
+
+
+async def _discard(end: RemoteReceive[Any]) -> None:
+    try:
+        while True:
+            await end.wait_item()
+            end.discard_oldest()
+    except EndOfStream:
+        return
+
+
+class Piped(Daemon):
+    """A daemon of a pipeline: the user's own, between the gate of the launcher and the end of its channels."""
+
+    def __init__(self, place: Place, node: "Node") -> None:
+        self.name = place.order.name
+        self._place = place
+        self._node = node
+        self._inner: Daemon | None = None
+
+    async def on_start(self, ctx: Context) -> None:
+        self._inner = self._place.new_daemon()
+        await self._inner.on_start(ctx)
+
+    async def run(self, ctx: Context) -> None:
+        assert self._inner is not None
+        for _, end in self._place.ends:
+            await end.wait_connected()
+        self._node.say(Ready(self.name))
+        await self._place.go.wait()
+        await self._inner.run(ctx)
+        await self._place.finish()
+
+    async def on_stop(self, ctx: Context) -> None:
+        if self._inner is not None:
+            await self._inner.on_stop(ctx)
+
+
+class Node(Observer):
+    """One process: tells the launcher what happens to its daemons, and does what it says."""
+
+    def __init__(self, order: NodeOrder, control: anyio.abc.SocketStream, tasks: anyio.abc.TaskGroup) -> None:
+        self._order = order
+        self._control = control
+        self._tasks = tasks
+        self._places: dict[str, Place] = {}
+        self._attempts: dict[str, int] = {}
+        self._failed: set[str] = set()
+        self._outbox: list[bytes] = []
+        self._news = anyio.Event()
+        self._supervisor = Supervisor(observer=self)
+        self._discards: anyio.abc.TaskGroup | None = None
+
+    def say(self, word: Said) -> None:
+        self._outbox.append(to_line(word))
+        self._news.set()
+
+    async def live(self) -> None:
+        """Until every daemon has ended. Raises what the supervisor raises."""
+        self._tasks.start_soon(self._talk)
+        self._tasks.start_soon(self._listen)
+        inner = InnerTransport()
+        async with AsyncExitStack() as stack:
+            for order in self._order.daemons:
+                await stack.enter_async_context(self._opened(order, inner))
+            # What is discarded for a daemon that is gone keeps the process until its writers have ended.
+            async with anyio.create_task_group() as self._discards, self._supervisor as supervisor:
+                for place in self._places.values():
+                    order = place.order
+                    supervisor.add_factory(
+                        partial(Piped, place, self), name=order.name, on_error=order.on_error, restart=order.restart
+                    )
+
+    @asynccontextmanager
+    async def _opened(self, order: DaemonOrder, inner: InnerTransport) -> AsyncIterator[None]:
+        target = load_daemon(order.run, None if self._order.folder is None else Path(self._order.folder))
+        ports = {port.name: port for port in signature_of(target).ports}
+        async with AsyncExitStack() as stack:
+            ends: list[tuple[EndOrder, End]] = []
+            for end in order.ends:
+                transport = inner if end.address.startswith("inner://") else find(end.address)
+                item_type, options = ports[end.port].item.type, self._options(end)
+                opening: AbstractAsyncContextManager[End] = (writing if end.sends else reading)(
+                    transport, end.address, item_type, bind=end.binds, options=options
+                )
+                ends.append((end, await stack.enter_async_context(opening)))
+            self._places[order.name] = Place(order, target, ends)
+            yield
+
+    def _options(self, end: EndOrder) -> ChannelOptions:
+        return ChannelOptions(
+            name=end.channel,
+            maxsize=end.maxsize,
+            max_bytes=end.max_bytes,
+            policy=end.policy,
+            ack=end.ack,
+            keep=end.keep,
+            retain=end.retain,
+            max_deliveries=end.max_deliveries,
+            counter=end.counter,
+            aside=self._order.aside,
+            # The launcher knows who is alive: nobody here gives anybody up.
+            lost_after_s=None,
+            supervised=True,
+        )
+
+    # -- what the supervisor tells --------------------------------------------------------------------------------
+
+    def on_daemon_start(self, daemon: str, attempt: int) -> None:
+        self._attempts[daemon] = attempt + 1
+        self._failed.discard(daemon)
+
+    def on_daemon_error(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
+        self._failed.add(daemon)
+        self.say(Failed(self.report(daemon, phase, error), escalates=False))
+
+    def on_daemon_stop(self, daemon: str) -> None:
+        if daemon in self._failed and self._places[daemon].order.on_error == "ignore":
+            assert self._discards is not None
+            self._discards.start_soon(self._places[daemon].discard)
+        self.say(Ended(daemon))
+
+    def say_why(self, error: Exception) -> None:
+        """Why the process ends: a daemon has failed for good, or there was no way to begin."""
+        failed = daemon_errors(error)
+        if failed:
+            first = failed[0]
+            report = self.report(first.name, first.phase, first.__cause__ or first)
+        else:
+            report = self.report(self._order.daemons[0].name, "on_start", error)
+        self.say(Failed(report, escalates=True))
+
+    def report(self, daemon: str, phase: str, error: BaseException) -> Report:
+        return Report(
+            daemon=daemon,
+            process=self._order.process,
+            pid=os.getpid(),
+            phase=phase,
+            attempt=self._attempts.get(daemon, 1),
+            error=in_words(error),
+            trace="".join(traceback.format_exception(error)),
+        )
+
+    # -- talking with the launcher ----------------------------------------------------------------------------------
+
+    async def _talk(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            await self.say_what_is_left()
+
+    async def say_what_is_left(self) -> None:
+        lines, self._outbox = self._outbox, []
+        for line in lines:
+            await self._control.send(line)
+
+    async def _listen(self) -> None:
+        listener = Listener()
+        async for chunk in self._control:
+            for word in listener.feed(chunk):
+                match word:
+                    case Go(daemon):
+                        self._places[daemon].go.set()
+                    case Stop(daemon, grace_s):
+                        self._tasks.start_soon(self._stop, daemon, grace_s)
+                    case _:
+                        pass
+
+    async def _stop(self, daemon: str, grace_s: float) -> None:
+        await self._supervisor.stop_one(daemon, grace_s)
+
+
+async def live(order: NodeOrder) -> int:
+    """The life of the process; the answer is its exit code."""
+    control = await anyio.abc.UNIXSocketStream.from_socket(socket.socket(fileno=order.control))
+    async with control, anyio.create_task_group() as tasks:
+        node = Node(order, control, tasks)
+        code = 0
+        try:
+            await node.live()
+        except Exception as error:
+            node.say_why(error)
+            code = FAILED
+        await node.say_what_is_left()
+        tasks.cancel_scope.cancel()
+    return code
+
+
+def main() -> int:
+    order = msgspec.json.decode(take_bootstrap(), type=NodeOrder)
+    hold_lifeline(order.lifeline, order.launcher)
+    os.set_inheritable(order.control, False)
+    sys.path[:] = order.path
+    return anyio.run(live, order, backend=order.backend)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

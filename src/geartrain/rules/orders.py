@@ -1,0 +1,147 @@
+"""What a launcher and its nodes say to each other: the order that a process is started with, and short words after it.
+
+    launcher                                       node (one process)
+    NodeOrder            on an inherited file ---->  opens the ends, makes the daemons
+                         <-------------------------  Ready(daemon)       on_start has returned, every channel has met
+    Go(daemon)           ------------------------->  run begins
+    Stop(daemon, ...)    ------------------------->
+                         <-------------------------  Failed(report), Ended(daemon)
+
+Each word is one line of JSON on a socket that both inherit: a person can read along.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from geartrain.errors import WireError
+from geartrain.rules.lifecycle import OnError
+from geartrain.rules.pipeline import Ack, Backend, Keep, Policy
+from geartrain.rules.restart import RestartPolicy
+
+# One word is never longer, so that who reads them needs no more room.
+WORD_MOST = 1024 * 1024
+
+
+class EndOrder(Struct, frozen=True, kw_only=True):
+    """One end of a channel, for a port of a daemon. Within a process the address is `inner://name`."""
+
+    port: str
+    sends: bool
+    channel: str
+    address: str
+    binds: bool
+    maxsize: int
+    max_bytes: int
+    policy: Policy = "block"
+    ack: Ack = "batch"
+    keep: Keep = "stable"
+    retain: int | None = None
+    max_deliveries: int | None = None
+    counter: str | None = None
+
+
+class DaemonOrder(Struct, frozen=True, kw_only=True):
+    """One daemon of a process."""
+
+    name: str
+    run: str
+    on_error: OnError
+    restart: RestartPolicy | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    ends: tuple[EndOrder, ...] = ()
+
+
+class NodeOrder(Struct, frozen=True, kw_only=True):
+    """Everything a new process must know. `generation` counts its lives."""
+
+    pipeline: str
+    process: str
+    generation: int
+    backend: Backend
+    launcher: int
+    control: int
+    lifeline: int
+    path: tuple[str, ...]
+    folder: str | None
+    aside: str
+    daemons: tuple[DaemonOrder, ...]
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """How a daemon failed, told across a process boundary."""
+
+    daemon: str
+    process: str
+    pid: int
+    phase: str
+    attempt: int
+    error: str
+    trace: str
+
+    def __str__(self) -> str:
+        again = f", attempt {self.attempt}" if self.attempt > 1 else ""
+        return f"daemon {self.daemon!r} (process {self.process!r}, pid {self.pid}{again}) in {self.phase}: {self.error}"
+
+
+class Word(Struct, frozen=True, tag_field="word"):
+    """What all short words have in common: nothing but their form."""
+
+
+class Ready(Word, frozen=True, tag="ready"):
+    """`on_start` has returned, and every channel of the daemon has met its other end."""
+
+    daemon: str
+
+
+class Go(Word, frozen=True, tag="go"):
+    """`run` may begin."""
+
+    daemon: str
+
+
+class Stop(Word, frozen=True, tag="stop"):
+    """Finish what is in hand, and return. `grace_s` is how long that may take before the daemon is cancelled."""
+
+    daemon: str
+    grace_s: float
+
+
+class Failed(Word, frozen=True, tag="failed"):
+    """A daemon failed. `escalates`: its policy does not absorb it, and the pipeline ends by it."""
+
+    report: Report
+    escalates: bool
+
+
+class Ended(Word, frozen=True, tag="ended"):
+    """A daemon has ended for good."""
+
+    daemon: str
+
+
+Said = Ready | Go | Stop | Failed | Ended
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Said)
+
+
+def to_line(word: Said) -> bytes:
+    return _encoder.encode(word) + b"\n"
+
+
+class Listener:
+    """Makes words of what comes in pieces."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[Said]:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > WORD_MOST:
+            raise WireError(f"a word of more than {WORD_MOST} bytes between launcher and node")
+        try:
+            return [_decoder.decode(line) for line in lines]
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"what is no word came between launcher and node: {error}") from error

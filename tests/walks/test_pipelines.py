@@ -1,0 +1,193 @@
+"""A whole pipeline: real processes, real deaths, and a ledger at the end that says what arrived."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import anyio
+import pytest
+
+from geartrain import Pipeline, RestartPolicy
+from geartrain.engine.launcher import Launcher
+from geartrain.errors import PipelineFailed
+from geartrain.ports.run_directory import live_runs
+from tests.walks.parts import Middle, Sink, Source, deaf, forever
+
+PATIENCE_S = 30
+
+Loop = Literal["asyncio", "trio"]
+
+
+@pytest.fixture(autouse=True)
+def places_of_its_own(monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], list[int]]) -> Iterator[None]:
+    """Not below pytest's folder: the path of a socket must be short."""
+    with TemporaryDirectory(prefix="gt-") as place:
+        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+            monkeypatch.setenv(name, place)
+        yield
+
+
+class Ledger:
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ledger"
+
+    @property
+    def entries(self) -> list[tuple[int, bool]]:
+        rows = [line.split() for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        return [(int(number), repeated == "1") for number, repeated in rows]
+
+    def assert_complete(self, total: int) -> None:
+        """Nothing is lost, every repeat is marked, and what is not one only rises."""
+        assert {number for number, _ in self.entries} == set(range(total))
+        once = [number for number, repeated in self.entries if not repeated]
+        assert once == sorted(set(once))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path)
+
+
+def chain(loop: Loop, ledger: Ledger, *, total: int, middles: list[dict[str, Any]], **options: Any) -> Pipeline:
+    """A source, so many in the middle, and a sink; each in a process of its own unless it is said otherwise."""
+    pipeline = Pipeline("chain", backend=loop)
+    before: Any = pipeline.add(Source, name="source", config={"total": total}).out
+    for place, said in enumerate(middles):
+        config: dict[str, object] = {key: said[key] for key in ("at", "does") if key in said}
+        rest = {key: value for key, value in said.items() if key not in config}
+        middle = pipeline.add(Middle, name=f"middle{place}", config=config, **{"on_error": "restart"} | rest)
+        pipeline.connect(before, middle.frames, **{"maxsize": 8} | options)
+        before = middle.out
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(ledger.path)})
+    pipeline.connect(before, sink.frames, **{"maxsize": 8} | options)
+    return pipeline
+
+
+async def run(pipeline: Pipeline) -> Launcher:
+    launcher = Launcher(pipeline)
+    with anyio.fail_after(PATIENCE_S):
+        await launcher.live()
+    return launcher
+
+
+async def test_a_pipeline_ends_when_every_daemon_has_returned(anyio_backend: Loop, ledger: Ledger) -> None:
+    await run(chain(anyio_backend, ledger, total=100, middles=[{}]))
+    assert ledger.entries == [(number, False) for number in range(100)]
+    assert live_runs() == ()
+
+
+async def test_processes_may_run_different_loops(anyio_backend: Loop, ledger: Ledger) -> None:
+    pipeline = chain(anyio_backend, ledger, total=100, middles=[{}])
+    pipeline.process("middle0", backend="trio" if anyio_backend == "asyncio" else "asyncio")
+    await run(pipeline)
+    ledger.assert_complete(100)
+
+
+@pytest.mark.parametrize("does", ["raise", "exit", "vanish", "crash", "die"])
+async def test_a_daemon_that_dies_in_any_way_is_made_anew_and_nothing_is_lost(
+    anyio_backend: Loop, ledger: Ledger, does: str
+) -> None:
+    await run(chain(anyio_backend, ledger, total=100, middles=[{"at": 50, "does": does}]))
+    ledger.assert_complete(100)
+    assert (50, True) in ledger.entries
+
+
+@pytest.mark.parametrize("does", ["raise", "die"])
+async def test_two_daemons_of_one_process_lose_nothing_either(anyio_backend: Loop, ledger: Ledger, does: str) -> None:
+    middles = [{"process": "both", "at": 30, "does": does}, {"process": "both", "at": 70, "does": does}]
+    await run(chain(anyio_backend, ledger, total=100, middles=middles))
+    ledger.assert_complete(100)
+
+
+async def test_a_daemon_whose_failure_ends_the_pipeline_is_named_with_its_traceback(
+    anyio_backend: Loop, ledger: Ledger
+) -> None:
+    with pytest.raises(PipelineFailed, match=r"daemon 'middle0' \(process 'middle0', pid \d+\) in run") as caught:
+        await run(chain(anyio_backend, ledger, total=100, middles=[{"on_error": "shutdown", "at": 3}]))
+    assert "OSError: the lens is dirty" in str(caught.value)
+    assert "misbehave" in caught.value.trace
+
+
+async def test_a_process_that_is_killed_and_must_not_be_ends_the_pipeline_and_is_named(
+    anyio_backend: Loop, ledger: Ledger
+) -> None:
+    with pytest.raises(PipelineFailed, match=r"process 'middle0' \(pid \d+\): killed by SIGKILL"):
+        await run(chain(anyio_backend, ledger, total=100, middles=[{"on_error": "shutdown", "at": 3, "does": "die"}]))
+
+
+async def test_a_daemon_whose_failure_is_ignored_is_discarded_for_and_the_others_end(
+    anyio_backend: Loop, ledger: Ledger
+) -> None:
+    launcher = await run(chain(anyio_backend, ledger, total=100, middles=[{"on_error": "ignore", "at": 50}]))
+    assert [number for number, _ in ledger.entries] == list(range(50))
+    assert [report.daemon for report in launcher.reports] == ["middle0"]
+
+
+@pytest.mark.parametrize("source", [forever, deaf])
+async def test_a_stop_begins_at_the_sources_and_leaves_nothing_on_its_way(
+    anyio_backend: Loop, ledger: Ledger, source: Any
+) -> None:
+    pipeline = Pipeline("endless", backend=anyio_backend)
+    pipeline.add(source, name="source")
+    middle = pipeline.add(Middle, name="middle")
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(ledger.path)})
+    pipeline.connect("source.out", middle.frames)
+    pipeline.connect(middle.out, sink.frames)
+    launcher = Launcher(pipeline)
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(launcher.live)
+            while not ledger.entries:
+                await anyio.sleep(0.01)
+            await launcher.stop()
+    ledger.assert_complete(len(ledger.entries))
+    assert launcher.reports == []
+
+
+FOR_EVER = RestartPolicy(base=0.01, cap=0.05, max_retries=10_000)
+
+
+async def assert_random_kills_lose_nothing(pipeline: Pipeline, ledger: Ledger, *, total: int, kills: int) -> None:
+    """Any process but the source's, at any moment; the ledger is a file, and outlives its sink too."""
+    order = random.Random(kills)
+    launcher = Launcher(pipeline)
+
+    async def kill_now_and_then() -> None:
+        for _ in range(kills):
+            await anyio.sleep(order.uniform(0.01, 0.4))
+            victims = [node for name, node in launcher.present.items() if name != "source"]
+            if victims:
+                order.choice(victims).kill()
+
+    with anyio.fail_after(kills + PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kill_now_and_then)
+            await launcher.live()
+            tasks.cancel_scope.cancel()
+    ledger.assert_complete(total)
+
+
+def long_chain(loop: Loop, ledger: Ledger, total: int) -> Pipeline:
+    """Five stages; two of them share a process, and one is on the other loop."""
+    pipeline = Pipeline("long", backend=loop)
+    before: Any = pipeline.add(Source, name="source", config={"total": total, "pause_s": 0.002}).out
+    for name, process in (("first", "first"), ("second", "pair"), ("third", "pair")):
+        middle = pipeline.add(Middle, name=name, process=process, on_error="restart", restart=FOR_EVER)
+        pipeline.connect(before, middle.frames, maxsize=8, max_deliveries=None)
+        before = middle.out
+    sink = pipeline.add(Sink, name="sink", on_error="restart", restart=FOR_EVER, config={"ledger": str(ledger.path)})
+    pipeline.connect(before, sink.frames, maxsize=8, max_deliveries=None)
+    pipeline.process("pair", backend="trio" if loop == "asyncio" else "asyncio")
+    return pipeline
+
+
+async def test_five_stages_survive_random_kills(anyio_backend: Loop, ledger: Ledger) -> None:
+    await assert_random_kills_lose_nothing(long_chain(anyio_backend, ledger, 500), ledger, total=500, kills=5)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+async def test_five_stages_survive_a_hundred_random_kills(anyio_backend: Loop, ledger: Ledger) -> None:
+    await assert_random_kills_lose_nothing(long_chain(anyio_backend, ledger, 20_000), ledger, total=20_000, kills=100)
