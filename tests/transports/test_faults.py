@@ -410,7 +410,7 @@ async def test_where_there_is_no_folder_any_more_the_next_process_says_so(peers:
         first.kill()
         code, said = await peers.start("writer", maxsize=4, heartbeat_s=0.1).end()
     assert code == 3
-    assert said.startswith(f"BadValue: the folder {place} does not exist")
+    assert said.startswith(f"PlaceRefused: the folder {place} does not exist")
 
 
 # -- how long one waits for a peer that stands still ----------------------------------------------------------------

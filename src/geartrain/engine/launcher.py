@@ -128,6 +128,7 @@ class NodeProcess(Daemon):
         for log in self._logs:
             log.close()
         self._launcher.run.forget(self.name)
+        self._launcher.news.ring()
 
     def kill(self) -> None:
         """SIGKILL for the process and all it has started. What follows is decided as for any other death."""
