@@ -24,7 +24,7 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(call STAMP,run) ## run the main example
-	@$(BIN)/python examples/control.py
+	@$(BIN)/python examples/vision.py
 
 test: $(call STAMP,test) ## run all tests, on asyncio and on trio
 	@$(BIN)/python -m pytest -q

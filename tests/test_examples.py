@@ -207,3 +207,17 @@ def test_show_that_is_stopped_ends_measure_too(tmp_path: Path, loop: Loop) -> No
         for process in (show, measure):
             process.kill()
             process.communicate()
+
+
+# -- vision ---------------------------------------------------------------------------------------------------------
+
+
+def test_vision_loses_no_frame_although_its_detector_dies() -> None:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "vision.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    first, second, third = done.stdout.splitlines()
+    assert first.startswith("60 frames went through 4 processes in ")
+    assert second == "0 were lost."
+    assert third.endswith("the order is exact: yes")
+    assert done.stderr.count("process 'detector'") == 3

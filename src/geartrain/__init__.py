@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geartrain.engine.ends import ReceiveStream as ReceiveStream
     from geartrain.engine.ends import SendStream as SendStream
     from geartrain.engine.hosted import DaemonHealth as DaemonHealth
+    from geartrain.engine.launcher import run as run
     from geartrain.engine.pipeline import Pipeline as Pipeline
     from geartrain.engine.remote import open_pair as open_pair
     from geartrain.engine.remote import open_receive as open_receive
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from geartrain.errors import GeartrainError as GeartrainError
     from geartrain.errors import PeerLost as PeerLost
     from geartrain.errors import PeerRefused as PeerRefused
+    from geartrain.errors import PipelineFailed as PipelineFailed
     from geartrain.errors import PipelineFaulty as PipelineFaulty
     from geartrain.errors import WireError as WireError
     from geartrain.errors import WouldBlock as WouldBlock
@@ -56,6 +58,7 @@ _ROOMS = {
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
     "geartrain.engine.pipeline": ("Pipeline",),
+    "geartrain.engine.launcher": ("run",),
     "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),
     "geartrain.engine.simulate": ("simulate",),
     "geartrain.engine.hosted": ("DaemonHealth",),
@@ -70,6 +73,7 @@ _ROOMS = {
         "GeartrainError",
         "PeerLost",
         "PeerRefused",
+        "PipelineFailed",
         "PipelineFaulty",
         "WireError",
         "WouldBlock",

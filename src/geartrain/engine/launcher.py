@@ -304,6 +304,11 @@ class Launcher:
         return not any(channel.reader is not None and channel.reader.daemon == daemon for channel in self.spec.channels)
 
 
+def run(pipeline: Pipeline) -> None:
+    """Run a pipeline in processes of its own, and return when every daemon has; for programs that have no loop yet."""
+    anyio.run(pipeline.run, backend=pipeline.spec.backend)
+
+
 def _policy_of(daemons: Mapping[str, DaemonSpec]) -> tuple[OnError, RestartPolicy | None]:
     """What the death of a process means: the strictest of what its daemons say."""
     said = {daemon.on_error for daemon in daemons.values()}

@@ -292,6 +292,15 @@ class Pipeline:
             raise PipelineFaulty(faults)
         return self._targets
 
+    async def run(self) -> None:
+        """Run it in processes of its own, until every daemon has returned.
+
+        `PipelineFaulty` when it cannot run, `PipelineFailed` when a daemon failed and its policy did not absorb it.
+        """
+        from geartrain.engine.launcher import Launcher  # who only declares a pipeline starts no process
+
+        await Launcher(self).live()
+
     def _look(self) -> tuple[dict[str, Signature], list[Fault]]:
         """The signatures that can be had, and why the others cannot."""
         signatures: dict[str, Signature] = {}

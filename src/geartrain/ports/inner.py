@@ -24,7 +24,7 @@ class InnerLink:
     def __init__(self, address: str, *, bind: bool) -> None:
         self.address = address
         self._binds = bind
-        self._frames: deque[bytes | bytearray | memoryview] = deque()
+        self._frames: deque[bytes | memoryview] = deque()
         self._wait: Wait | None = None
         self._other: InnerLink | None = None
 
@@ -38,7 +38,7 @@ class InnerLink:
         self._other.put(bytes(frame) if isinstance(frame, bytearray) else frame)
         return True
 
-    def put(self, frame: bytes | bytearray | memoryview) -> None:
+    def put(self, frame: bytes | memoryview) -> None:
         self._frames.append(frame)
         if self._wait is not None:
             self._wait.wake()
@@ -50,8 +50,7 @@ class InnerLink:
         peer = _NAME if self._binds else b""
         while True:
             for _ in range(min(len(self._frames), _MOST)):
-                frame = self._frames.popleft()
-                hear(peer, bytes(frame) if isinstance(frame, bytearray) else frame)
+                hear(peer, self._frames.popleft())
             if self._frames:
                 await checkpoint()
                 continue
