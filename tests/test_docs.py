@@ -74,12 +74,12 @@ def test_an_example_of_a_page_runs_and_prints_what_the_page_says(
         assert capsys.readouterr().out == example.printed
 
 
-def test_every_page_has_examples_and_no_block_is_overlooked() -> None:
+def test_no_block_of_a_page_is_overlooked() -> None:
     found = {page.name: 0 for page in PAGES}
     for example in examples():
         found[example.page.name] += 1
     assert found == {page.name: page.read_text().count("```python") for page in PAGES}
-    assert all(found.values())
+    assert sum(found.values()) > 20
 
 
 def test_the_example_in_the_readme_is_the_one_in_examples() -> None:

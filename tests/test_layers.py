@@ -24,6 +24,7 @@ SEES = {
     "actors": {"errors", "rules", "ports", "engine"},
     "recipes": {"errors", "rules", "ports", "engine"},
     "faces": {"errors", "rules", "ports", "engine", "actors", "recipes"},
+    "__main__": {"faces"},
 }
 A_TRANSPORT_SEES = {"errors", "rules", "ports"}
 

@@ -4,7 +4,7 @@ All derive from `GeartrainError`. A message says who did it, what was met, what 
 and, where there is something to do, what to do next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -55,20 +55,21 @@ class DaemonError(GeartrainError):
         self.__cause__ = cause
 
 
-def daemon_errors(error: BaseException) -> "list[DaemonError]":
-    """The daemons whose failure ended a supervisor, the first one first: its task group tells them in a group."""
-    if isinstance(error, DaemonError):
-        return [error]
-    parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return [found for part in parts for found in daemon_errors(part)]
-
-
 def in_words(error: BaseException) -> str:
     """An error in one line. Of a group its members are told, for a group by itself says nothing."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(in_words(part) for part in error.exceptions)
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors of a group and of the groups in it; one that is no group by itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    else:
+        yield error
 
 
 class Deadlock(GeartrainError):

@@ -23,8 +23,8 @@ from geartrain.engine.remote import RemoteReceive, RemoteSend
 # How often the slow reader takes an item.
 PAUSE_S = 1.0
 
-# What the connecting of so many channels leaves to be done is not idleness.
-SETTLING_S = 1.0
+# What the connecting of so many channels leaves to be done is not idleness, nor is the first beat after it.
+SETTLING_S = 6.0
 
 
 class Measure(Struct, frozen=True):

@@ -489,6 +489,8 @@ def test_a_newcomer_takes_over_when_the_present_peer_is_gone_or_a_supervisor_say
     net = met()
     if why == "silent":
         net.now_ns += 16 * SECOND
+    if why == "issued":
+        net.reader.me = msgspec.structs.replace(net.reader.me, issued=True)
     hello = strangers_hello(net, issued=why == "issued", epoch=9)
     assert isinstance(answer_to(net, hello, reachable=why != "unreachable"), frames.Flow)
     assert net.reader.peer == b"stranger"

@@ -219,7 +219,7 @@ class LinkContract:
                             await anyio.lowlevel.checkpoint()
                         scope.cancel()
             while len(got) < sent:
-                got += await frames(pair.bound, 1)
+                got += await frames(pair.bound, sent - len(got))
         assert got == numbered(0, sent)
 
     # -- who is there -----------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ async def assert_random_kills_lose_nothing(pipeline: Pipeline, ledger: Ledger, *
             await anyio.sleep(order.uniform(0.01, 0.4))
             victims = [node for name, node in launcher.present.items() if name != "source"]
             if victims:
-                order.choice(victims).kill()
+                order.choice(victims).kill(again=False)
 
     with anyio.fail_after(kills + PATIENCE_S):
         async with anyio.create_task_group() as tasks:

@@ -18,10 +18,13 @@ from geartrain.rules.keys import Curve
 
 SLACK_BYTES = 64 * 1024
 
+# What ZeroMQ may read ahead of us for one peer, while our loop is busy: a stranger says as much as it likes.
+READ_AHEAD_BYTES = 16 * 1024 * 1024
+_FRAMES_LEAST = 8
+
 COMMON: dict[int, int] = {
     zmq.LINGER: 0,
     zmq.SNDHWM: 0,
-    zmq.RCVHWM: 0,
     zmq.HANDSHAKE_IVL: 2000,
 }
 BOUND: dict[int, int] = {zmq.ROUTER_MANDATORY: 1}
@@ -59,7 +62,9 @@ def new_socket(scheme: str, *, bind: bool, settings: LinkSettings, domain: bytes
         socket.set(option, value)
     if not bind:
         socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST_MS[scheme])
-    socket.set(zmq.MAXMSGSIZE, settings.max_frame_bytes + SLACK_BYTES)
+    frame_most = settings.max_frame_bytes + SLACK_BYTES
+    socket.set(zmq.MAXMSGSIZE, frame_most)
+    socket.set(zmq.RCVHWM, max(_FRAMES_LEAST, READ_AHEAD_BYTES // frame_most))
     if scheme == "ipc" and bind:
         socket.set(zmq.IPC_FILTER_UID, os.getuid())
     if settings.curve is not None and bind:

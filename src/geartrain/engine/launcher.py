@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -17,16 +18,19 @@ import msgspec
 
 from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
+from geartrain.engine.hosted import FINALIZE_TIMEOUT_S
 from geartrain.engine.pipeline import Pipeline
+from geartrain.engine.roll import Roll, Stream, Watcher
 from geartrain.engine.signal import Bell, Signal
 from geartrain.engine.supervisor import Supervisor
-from geartrain.errors import DaemonError, PipelineFailed, ProcessFailed, daemon_errors
+from geartrain.errors import BadValue, DaemonError, PipelineFailed, ProcessFailed, leaves
 from geartrain.ports.lifeline import Lifeline
 from geartrain.ports.log_capture import LogCapture, LogFile
-from geartrain.ports.process import Command, Process, Processes, RealProcesses
+from geartrain.ports.process import Command, Exit, Process, Processes, RealProcesses
 from geartrain.ports.run_directory import RunDirectory, new_run, state_dir
 from geartrain.rules import wiring
 from geartrain.rules.lifecycle import OnError
+from geartrain.rules.nearest import did_you_mean
 from geartrain.rules.orders import (
     DaemonOrder,
     Ended,
@@ -47,7 +51,11 @@ from geartrain.rules.restart import RestartPolicy
 # A source that does not look whether it should stop is cancelled after this; the others have what is left.
 SOURCE_GRACE_S = 0.5
 
+# A process that hears nothing more from here cancels its daemons this long after the grace.
+_LATER_S = 2.0
+
 _CHUNK = 64 * 1024
+_STREAMS: tuple[Stream, ...] = ("out", "err")
 
 
 class NodeProcess(Daemon):
@@ -65,19 +73,34 @@ class NodeProcess(Daemon):
         self._listener = Listener()
         self._logs: list[LogCapture] = []
         self._gone = False
+        self._again = False
 
     async def on_start(self, ctx: Context) -> None:
+        try:
+            await self._begin()
+        except BaseException:
+            # Nobody calls `on_stop` after a start that has failed or was cancelled.
+            with anyio.CancelScope(shield=True):
+                await self.on_stop(ctx)
+            raise
+
+    async def _begin(self) -> None:
+        """A new process, until its daemons are ready."""
         here, there = socket.socketpair()
         with there:
             self._process = self._spawn(there.fileno())
         self._control = await anyio.abc.UNIXSocketStream.from_socket(here)
+        self._launcher.present[self.name] = self
         while len(self._ready) < len(self._daemons) and not self._gone:
             await self._hear_some()
 
     def _spawn(self, control: int) -> Process:
         launcher = self._launcher
         order = launcher.order_for(self.name, control)
-        self._logs = [LogCapture(launcher.log_file(f"{self.name}.{what}")) for what in ("out", "err")]
+        self._logs = [
+            LogCapture(launcher.log_file(f"{self.name}.{stream}"), partial(launcher.hear_line, self.name, stream))
+            for stream in _STREAMS
+        ]
         settings = launcher.settings_of(self.name)
         process = launcher.processes.spawn(
             Command(
@@ -94,11 +117,19 @@ class NodeProcess(Daemon):
         for log in self._logs:
             log.handed_over()
         launcher.run.record(self.name, process.pid)
+        launcher.roll.spawned(self.name, process.pid)
         return process
 
     async def run(self, ctx: Context) -> None:
+        exited = await self._one_life()
+        while self._again:
+            await self._forget_the_former_life()
+            await self._begin()
+            exited = await self._one_life()
+        self._judge(exited)
+
+    async def _one_life(self) -> Exit:
         assert self._process is not None
-        self._launcher.present[self.name] = self
         async with anyio.create_task_group() as tasks:
             for log in self._logs:
                 tasks.start_soon(log.run)
@@ -107,33 +138,51 @@ class NodeProcess(Daemon):
                 await self._hear_some()
             exited = await self._process.wait_group()
             tasks.cancel_scope.cancel()
-        self._judge(str(exited), clean=exited.code == 0)
+        return exited
 
-    def _judge(self, exited: str, *, clean: bool) -> None:
+    async def _forget_the_former_life(self) -> None:
+        assert self._control is not None
+        await self._control.aclose()
+        for log in self._logs:
+            log.close()
+        self.ended.clear()
+        self.report = None
+        self._ready.clear()
+        self._listener = Listener()
+        self._gone = self._again = False
+
+    def _judge(self, exited: Exit) -> None:
         if self.report is not None:
             self._launcher.failure = self.report
             raise PipelineFailed(str(self.report), self.report.trace)
-        if not clean:
+        if exited.code != 0:
             assert self._process is not None
-            tail = "".join(f"\n    {line}" for log in self._logs for line in log.tail()[-10:])
+            self._launcher.roll.gone(self.name, str(exited))
+            tail = "".join(f"\n    {line}" for line in self.last_lines())
             raise ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {exited}{tail}")
+
+    def last_lines(self) -> list[str]:
+        """What the process printed last."""
+        return [line for log in self._logs for line in log.tail()[-10:]]
+
+    def kill(self, *, again: bool) -> None:
+        """End its group at once; `again` starts it anew, and its policy is not asked."""
+        assert self._process is not None
+        self._again = again
+        self._process.kill_group(signal.SIGKILL)
 
     async def on_stop(self, ctx: Context) -> None:
         self._launcher.present.pop(self.name, None)
-        self.kill()
         if self._process is not None:
+            self._process.kill_group(signal.SIGKILL)
             await self._process.wait_group()
         if self._control is not None:
             await self._control.aclose()
         for log in self._logs:
             log.close()
+        self._launcher.last_lines[self.name] = self.last_lines()
         self._launcher.run.forget(self.name)
         self._launcher.news.ring()
-
-    def kill(self) -> None:
-        """SIGKILL for the process and all it has started. What follows is decided as for any other death."""
-        if self._process is not None:
-            self._process.kill_group(signal.SIGKILL)
 
     async def _say_go(self) -> None:
         await self._launcher.gate.wait()
@@ -162,12 +211,15 @@ class NodeProcess(Daemon):
         match word:
             case Ready(daemon):
                 self._ready.add(daemon)
+                self._launcher.roll.ready(daemon)
             case Failed(report, escalates):
                 self._launcher.note(report)
+                self._launcher.roll.failed(report, escalates=escalates)
                 if escalates:
                     self.report = report
             case Ended(daemon):
                 self.ended.add(daemon)
+                self._launcher.roll.ended(daemon)
                 self._launcher.news.ring()
             case _:
                 pass
@@ -176,9 +228,10 @@ class NodeProcess(Daemon):
 class Launcher:
     """One run of a pipeline."""
 
-    def __init__(self, pipeline: Pipeline, processes: Processes | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, processes: Processes | None = None, watcher: Watcher | None = None) -> None:
         pipeline.checked()
         self.spec: PipelineSpec = pipeline.spec
+        self.roll = Roll(self.spec, watcher)
         self.processes = processes or RealProcesses()
         self.start_order = wiring.start_order(self.spec)
         self.gate = Signal("the start of the pipeline")
@@ -186,12 +239,14 @@ class Launcher:
         self.present: dict[str, NodeProcess] = {}
         self.reports: list[Report] = []
         self.failure: Report | None = None
+        self.last_lines: dict[str, list[str]] = {}
         self.run: RunDirectory = new_run(self.spec.name)
         self.lifeline = Lifeline()
         self._folder = pipeline.folder
         self._state = state_dir(self.run.run_id)
         self._supervisor = Supervisor()
         self._generations: dict[str, int] = {}
+        self._stopping = False
 
     # -- what a process is told ---------------------------------------------------------------------------------------
 
@@ -264,10 +319,14 @@ class Launcher:
     def note(self, report: Report) -> None:
         self.reports.append(report)
 
+    def hear_line(self, process: str, stream: Stream, line: str) -> None:
+        self.roll.watcher.process_said(process, stream, line)
+
     # -- the run ------------------------------------------------------------------------------------------------------
 
     async def live(self) -> None:
         """Until every daemon has returned. Raises `PipelineFailed` when one failed and its policy did not absorb it."""
+        failures: list[BaseException] = []
         try:
             async with self._supervisor as supervisor:
                 for process in dict.fromkeys(daemon.process for daemon in self.spec.daemons):
@@ -275,30 +334,85 @@ class Launcher:
                     supervisor.add(NodeProcess, self, process, name=process, on_error=policy, restart=restart)
                 await supervisor.wait_all_started()
                 self.gate.set()
-        except Exception as error:
-            failed = daemon_errors(error)
-            if not failed:
-                raise
-            raise self._in_our_words(failed[0]) from None
+        except* DaemonError as group:
+            failures.extend(leaves(group))
         finally:
             self.lifeline.cut()
             self.run.close()
+        if failures:
+            raise self._in_our_words(failures[0])
 
-    def _in_our_words(self, error: DaemonError) -> PipelineFailed:
+    def _in_our_words(self, error: BaseException) -> PipelineFailed:
         if self.failure is not None:
             return PipelineFailed(str(self.failure), self.failure.trace)
         return PipelineFailed(str(error.__cause__ or error))
 
-    async def stop(self, grace_s: float = 5.0) -> None:
-        """Sources first; their closing lets the others end by themselves. Returns when all have, or have been ended."""
+    async def stop(self, grace_s: float = 5.0) -> tuple[str, ...]:
+        """Sources first; their closing lets the others end by themselves. Returns when all have ended.
+
+        The answer is who had not ended within the grace, and was ended by force.
+        """
+        self._stopping = True
+        self._supervisor.signal_stop()
+        # Before the start nobody has anything in hand.
+        late = await self._ask_all(grace_s) if self.gate.is_set() else ()
+        await self.end_now()
+        return late
+
+    async def _ask_all(self, grace_s: float) -> tuple[str, ...]:
+        """The answer is who has not ended in time. Who is to be cancelled for that is said afterwards, from here."""
         with anyio.move_on_after(grace_s + SOURCE_GRACE_S):
             for name in wiring.stop_order(self.spec):
-                node = self.present.get(next(daemon.process for daemon in self.spec.daemons if daemon.name == name))
-                if node is not None and name not in node.ended:
-                    await node.say(Stop(name, SOURCE_GRACE_S if self._is_source(name) else grace_s))
+                await self._say_stop(
+                    name, min(SOURCE_GRACE_S, grace_s) if self._is_source(name) else grace_s + _LATER_S
+                )
             while self.present:
                 await self.news.wait()
+        # Also who has ended, and whose process still waits for its readers to take what it sent.
+        return tuple(daemon.name for daemon in self.spec.daemons if daemon.process in self.present)
+
+    async def end_now(self) -> None:
+        """Cancel everybody, whose `on_stop` has a moment, and then end the processes."""
+        self._stopping = True
+        self._supervisor.signal_stop()
+        with anyio.move_on_after(FINALIZE_TIMEOUT_S):
+            for name in self._alive():
+                await self._say_stop(name, 0.0)
+            while self._alive():
+                await self.news.wait()
         await self._supervisor.stop(grace=0)
+
+    async def _say_stop(self, daemon: str, grace_s: float) -> None:
+        node = self.present.get(self._process_of(daemon))
+        if node is not None and daemon not in node.ended:
+            await node.say(Stop(daemon, grace_s))
+
+    def _alive(self) -> tuple[str, ...]:
+        return tuple(name for name in self.roll.unfinished() if self._process_of(name) in self.present)
+
+    # -- what people ask for ------------------------------------------------------------------------------------------
+
+    def restart(self, daemon: str) -> None:
+        """End the process of this daemon at once and start it again; its channels go on where they were."""
+        if self._stopping:
+            raise BadValue("the run is stopping, and nothing is started any more")
+        self._node_of(daemon).kill(again=True)
+
+    def kill(self, daemon: str) -> None:
+        """End the process of this daemon at once. What its policy says of a death comes then."""
+        self._node_of(daemon).kill(again=False)
+
+    def _node_of(self, daemon: str) -> NodeProcess:
+        names = [spec.name for spec in self.spec.daemons]
+        if daemon not in names:
+            raise BadValue(f"there is no daemon {daemon!r}; {did_you_mean(daemon, names)}")
+        node = self.present.get(self._process_of(daemon))
+        if node is None:
+            raise BadValue(f"the process of {daemon!r} is not alive")
+        return node
+
+    def _process_of(self, daemon: str) -> str:
+        return next(spec.process for spec in self.spec.daemons if spec.name == daemon)
 
     def _is_source(self, daemon: str) -> bool:
         return not any(channel.reader is not None and channel.reader.daemon == daemon for channel in self.spec.channels)

@@ -28,7 +28,7 @@ from geartrain.engine.options import ChannelOptions
 from geartrain.engine.remote import Hands, RemoteReceive, RemoteSend, reading, writing
 from geartrain.engine.signal import Signal
 from geartrain.engine.supervisor import Supervisor
-from geartrain.errors import EndOfStream, daemon_errors, in_words
+from geartrain.errors import DaemonError, EndOfStream, in_words, leaves
 from geartrain.ports.inner import InnerTransport
 from geartrain.ports.lifeline import hold_lifeline
 from geartrain.ports.observer import Observer
@@ -169,7 +169,6 @@ class Node(Observer):
     async def live(self) -> None:
         """Until every daemon has ended. Raises what the supervisor raises."""
         self._tasks.start_soon(self._talk)
-        self._tasks.start_soon(self._listen)
         inner = InnerTransport()
         async with AsyncExitStack() as stack:
             for order in self._order.daemons:
@@ -181,6 +180,8 @@ class Node(Observer):
                     supervisor.add_factory(
                         partial(Piped, place, self), name=order.name, on_error=order.on_error, restart=order.restart
                     )
+                # What was said before is heard now, when there is somebody whom it concerns.
+                self._tasks.start_soon(self._listen)
 
     @asynccontextmanager
     async def _opened(self, order: DaemonOrder, inner: InnerTransport) -> AsyncIterator[None]:
@@ -226,20 +227,14 @@ class Node(Observer):
         self.say(Failed(self.report(daemon, phase, error), escalates=False))
 
     def on_daemon_stop(self, daemon: str) -> None:
-        if daemon in self._failed and self._places[daemon].order.on_error == "ignore":
-            assert self._discards is not None
-            self._discards.start_soon(self._places[daemon].discard)
+        place = self._places[daemon]
+        assert self._discards is not None
+        if daemon not in self._failed and place.go.is_set():
+            # Who was cancelled by a stop has not let go of its channels, and the process may live on without it.
+            self._discards.start_soon(place.finish)
+        elif daemon in self._failed and place.order.on_error == "ignore":
+            self._discards.start_soon(place.discard)
         self.say(Ended(daemon))
-
-    def say_why(self, error: Exception) -> None:
-        """Why the process ends: a daemon has failed for good, or there was no way to begin."""
-        failed = daemon_errors(error)
-        if failed:
-            first = failed[0]
-            report = self.report(first.name, first.phase, first.__cause__ or first)
-        else:
-            report = self.report(self._order.daemons[0].name, "on_start", error)
-        self.say(Failed(report, escalates=True))
 
     def report(self, daemon: str, phase: str, error: BaseException) -> Report:
         return Report(
@@ -286,15 +281,23 @@ async def live(order: NodeOrder) -> int:
     control = await anyio.abc.UNIXSocketStream.from_socket(socket.socket(fileno=order.control))
     async with control, anyio.create_task_group() as tasks:
         node = Node(order, control, tasks)
-        code = 0
+        failures: list[BaseException] = []
         try:
             await node.live()
-        except Exception as error:
-            node.say_why(error)
-            code = FAILED
+        except* Exception as group:
+            failures.extend(leaves(group))
+        for error in failures[:1]:
+            node.say(Failed(_last_report(node, order, error), escalates=True))
         await node.say_what_is_left()
         tasks.cancel_scope.cancel()
-    return code
+    return FAILED if failures else 0
+
+
+def _last_report(node: Node, order: NodeOrder, error: BaseException) -> Report:
+    """What ends the process: the failure of one of its daemons, or of all that is around them."""
+    if isinstance(error, DaemonError):
+        return node.report(error.name, error.phase, error.__cause__ or error)
+    return node.report(order.daemons[0].name, "on_start", error)
 
 
 def main() -> int:

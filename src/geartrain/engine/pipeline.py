@@ -59,7 +59,7 @@ from geartrain.rules.pipeline import (
     PortRef,
     ProcessSpec,
 )
-from geartrain.rules.pipeline_file import overridden, parsed, port_ref, read, usual_maxsize
+from geartrain.rules.pipeline_file import overridden, parsed, port_ref, read, tables_of, usual_maxsize
 from geartrain.rules.restart import RestartPolicy
 from geartrain.rules.signature import Signature
 
@@ -113,6 +113,15 @@ class Pipeline:
         pipeline._spec = reading.spec
         pipeline._faults = reading.faults
         pipeline._folder = file.resolve().parent
+        return pipeline
+
+    def overridden(self, overrides: Sequence[str]) -> Self:
+        """This pipeline with some keys said anew as `key=value`, as a file would say them."""
+        reading = read(overridden(tables_of(self._spec), overrides), self._spec.file or self.name)
+        pipeline = type(self)(self.name)
+        pipeline._spec = reading.spec
+        pipeline._faults = (*self._faults, *reading.faults)
+        pipeline._folder = self._folder
         return pipeline
 
     def __repr__(self) -> str:

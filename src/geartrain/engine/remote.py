@@ -504,7 +504,7 @@ async def writing(
             # A socket that is closed throws away what it has not sent.
             if session.connected:
                 with anyio.move_on_after(min(options.close_within, _LAST_WORDS_S), shield=True):
-                    await wire.wait_until(lambda: session.bye_heard)
+                    await wire.wait_until(lambda: session.bye_heard or session.reader_done)
             raise
         end.close()
         with anyio.move_on_after(options.close_within):

@@ -150,6 +150,12 @@ def state_dir(run_id: str) -> Path:
     return folder
 
 
+def kept_states() -> tuple[Path, ...]:
+    """The state folders that there are, the youngest first: those of live runs and of the last dead ones."""
+    need_linux()
+    return tuple(sorted(filter(_is_ours, _state_folder().iterdir()), key=_age_key, reverse=True))
+
+
 # -- looking --------------------------------------------------------------------------------------------------------
 
 

@@ -199,7 +199,8 @@ class End:
             return False
         if not present_is_reachable:
             return True
-        if hello.issued and hello.epoch > present.epoch:
+        # Who was not told by a supervisor who it is, has no reason to believe that others were.
+        if self.me.issued and hello.issued and hello.epoch > present.epoch:
             return True
         return now_ns - self._heard_ns >= 3 * self.me.heartbeat_ns
 

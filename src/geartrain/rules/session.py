@@ -256,6 +256,8 @@ class Writer(End):
         for _ in range(min(most, len(self._overflow))):
             self.batch += self._overflow.popleft()
             self.accept()
+            if self.size >= BATCH_BYTES:
+                self._seal(0)
 
     def _seal(self, flags: int, payload: bytes | memoryview | None = None) -> None:
         last = self.accepted
@@ -537,6 +539,12 @@ class Reader(End):
             granted=self.granted,
         )
 
+    def _misfit(self, hello: Hello) -> str | None:
+        misfit = super()._misfit(hello)
+        if misfit is None and hello.epoch == 0:
+            return f"{self._named()}: its writer does not say which life it lives"
+        return misfit
+
     # -- the owner's side
 
     @property
@@ -739,8 +747,10 @@ class Reader(End):
 
     def _check(self, data: Data) -> None:
         count = _numbers_in(data)
-        if count == 0:
-            raise WireError(f"{self._named()}: its writer sent a frame without items")
+        if count == 0 or data.first == 0:
+            raise WireError(f"{self._named()}: its writer sent a frame without items, or from number 0")
+        if data.count and data.flags & (LAST | SKIPPED):
+            raise WireError(f"{self._named()}: its writer sent items in a frame that may have none")
         if self._ended and data.first > self._ended:
             raise WireError(f"{self._named()}: its writer sent item {data.first} after the end, {self._ended}")
         if data.first + count - 1 > self.granted and not data.flags & LAST:

@@ -1,0 +1,158 @@
+"""A live run answers those who ask: one line of JSON each way over the socket `control` in its folder.
+
+    geartrain ps, stop, restart, kill              the supervisor of the run
+    Ask            ------------------------------>
+                   <------------------------------  Answer
+                   <------------------------------  the end of the connection, when the run is over
+
+Only the run's own user gets there: the folder is 0700 and the socket 0600.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import msgspec
+from msgspec import Struct
+
+from geartrain.engine.launcher import Launcher
+from geartrain.engine.roll import Standing
+from geartrain.errors import BadValue, GeartrainError, ProcessFailed
+
+SOCKET = "control"
+
+# Nobody asks with more, and an answer is a line for each daemon.
+_ASK_MOST = 64 * 1024
+_ANSWER_WITHIN_S = 10.0
+
+
+class Ask(Struct, frozen=True, tag_field="ask"):
+    """What all questions have in common: nothing but their form."""
+
+
+class AskStandings(Ask, frozen=True, tag="ps"):
+    """How is every daemon?"""
+
+
+class AskStop(Ask, frozen=True, tag="stop"):
+    """End the run in order."""
+
+
+class AskRestart(Ask, frozen=True, tag="restart"):
+    """End the daemon's process and start it again, whatever its policy says of deaths."""
+
+    daemon: str
+
+
+class AskKill(Ask, frozen=True, tag="kill"):
+    """End the daemon's process with SIGKILL; its policy decides what comes."""
+
+    daemon: str
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """`refused` says why nothing was done."""
+
+    pipeline: str = ""
+    refused: str | None = None
+    daemons: tuple[Standing, ...] = ()
+
+
+Question = AskStandings | AskStop | AskRestart | AskKill
+
+_questions = msgspec.json.Decoder(Question)
+
+
+class Control:
+    """The answering side. `stop` is what begins the end of the run."""
+
+    def __init__(self, launcher: Launcher, stop: Callable[[], None]) -> None:
+        self._launcher = launcher
+        self._stop = stop
+
+    async def serve(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled, which ends the connections of those who wait for the end of the run."""
+        path = self._launcher.run.folder / SOCKET
+        async with await anyio.create_unix_listener(path, mode=0o600) as listener:
+            task_status.started()
+            await listener.serve(self._answer_one)
+
+    async def _answer_one(self, stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            try:
+                answer = self._answer(await _line(stream))
+                await stream.send(msgspec.json.encode(answer) + b"\n")
+                # Whoever waits for the end of the run keeps the connection.
+                await stream.receive(1)
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                return
+
+    def _answer(self, line: bytes) -> Answer:
+        try:
+            daemons = self._do(_questions.decode(line))
+        except (GeartrainError, ValueError, RecursionError) as error:
+            return Answer(pipeline=self._launcher.spec.name, refused=str(error))
+        return Answer(pipeline=self._launcher.spec.name, daemons=daemons)
+
+    def _do(self, question: Question) -> tuple[Standing, ...]:
+        match question:
+            case AskStop():
+                self._stop()
+            case AskRestart(daemon):
+                self._launcher.restart(daemon)
+            case AskKill(daemon):
+                self._launcher.kill(daemon)
+            case _:
+                pass
+        return self._launcher.roll.standings()
+
+
+async def _line(stream: anyio.abc.SocketStream) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        line += await stream.receive()
+        if len(line) > _ASK_MOST:
+            raise BadValue(f"a question of more than {_ASK_MOST} bytes")
+    return line
+
+
+# -- the asking side ------------------------------------------------------------------------------------------------
+
+
+def ask(folder: Path, question: Question, *, until_over: bool = False) -> Answer:
+    """Ask the run that has this folder; with `until_over`, return when it is over. For programs without a loop."""
+    try:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(_ANSWER_WITHIN_S)
+            asking.connect(os.fspath(folder / SOCKET))
+            asking.sendall(msgspec.json.encode(question) + b"\n")
+            answer = _answered(asking)
+            if until_over and answer.refused is None:
+                asking.settimeout(None)
+                _wait_for_the_end(asking)
+    except OSError as error:
+        raise ProcessFailed(f"the run {folder.name} does not answer: {error.strerror or error}") from error
+    if answer.refused is not None:
+        raise BadValue(answer.refused)
+    return answer
+
+
+def _answered(asking: socket.socket) -> Answer:
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = asking.recv(_ASK_MOST)
+        if not chunk:
+            raise ConnectionResetError("it ended without an answer")
+        line += chunk
+    return msgspec.json.decode(line, type=Answer)
+
+
+def _wait_for_the_end(asking: socket.socket) -> None:
+    try:
+        while asking.recv(_ASK_MOST):
+            pass
+    except ConnectionResetError:
+        return

@@ -1,0 +1,344 @@
+"""The command `geartrain`: checks and draws pipelines, runs them, and talks to those that run.
+
+Data goes to stdout and words about it to stderr. 0 ended well, 1 a daemon failed or something is wrong with this
+machine, 2 usage or a faulty pipeline, 69 no pipeline runs, 130 cut short by Ctrl-C, 128+n ended by a signal.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import IO, Any, Literal, NoReturn, TypeVar
+
+import click
+import msgspec
+
+from geartrain.engine.control import Answer, AskKill, AskRestart, AskStandings, AskStop, Question, ask
+from geartrain.engine.pipeline import Pipeline
+from geartrain.engine.roll import Standing
+from geartrain.errors import GeartrainError, PipelineFaulty
+from geartrain.faces.health import Finding, findings
+from geartrain.faces.looks import Printer, in_columns
+from geartrain.faces.running import FAILED, FAULTY, RunOrder, in_lines, refusal
+from geartrain.faces.runs import NothingRuns, followed, live_run, logs_in, state_of
+from geartrain.faces.target import pipeline_of
+from geartrain.faces.toml import toml_text
+from geartrain.rules.durations import duration_text, seconds_of
+from geartrain.rules.graph import FORMATS, PictureFormat, picture
+from geartrain.rules.nearest import did_you_mean
+from geartrain.rules.pipeline import BACKENDS, Backend
+from geartrain.rules.pipeline_file import tables_of
+
+UNAVAILABLE = 69
+INTERRUPTED = 130
+
+TableFormat = Literal["table", "json"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Refused(click.ClickException):
+    """What geartrain refuses, in its words."""
+
+    exit_code = FAULTY
+
+    def __init__(self, error: GeartrainError, *, verbose: bool) -> None:
+        super().__init__(refusal(error, verbose=verbose))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.message, nl=False, err=True)
+
+
+class Unavailable(Refused):
+    """There is nothing that could be asked."""
+
+    exit_code = UNAVAILABLE
+
+
+class Group(click.Group):
+    """Commands that are refused with the nearest name."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GeartrainError as error:
+            kind = Unavailable if isinstance(error, NothingRuns) else Refused
+            raise kind(error, verbose=ctx.params["verbose"]) from error
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {args[0]!r}; {did_you_mean(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+class Duration(click.ParamType[float]):
+    """Text like 10s."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return seconds_of(value, "it")
+        except GeartrainError as error:
+            self.fail(str(error).removeprefix("it "), param, ctx)
+
+
+def target_argument(command: F) -> F:
+    return click.argument("target", metavar="FILE|module:attr")(command)
+
+
+def set_option(command: F) -> F:
+    said = "Say a key of the pipeline anew, as channels.frames.maxsize=8; may be given several times."
+    return click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=said)(command)
+
+
+def format_option(command: F) -> F:
+    said = "For people, or one JSON object in a line for each row."
+    choice = click.Choice(["table", "json"])
+    return click.option("--format", "form", type=choice, default="table", show_default=True, help=said)(command)
+
+
+def run_option(command: F) -> F:
+    return click.option("--run", "run_name", metavar="RUN", help="Which run, by its id or its pipeline's name.")(
+        command
+    )
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(None, "--version", package_name="geartrain", message="geartrain %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Show the tracebacks of imports that failed.")
+@click.pass_context
+def geartrain(ctx: click.Context, verbose: bool) -> None:
+    """Daemons that talk through typed channels, in many processes.
+
+    Example: geartrain run vision.toml
+    """
+    ctx.obj = verbose
+
+
+# -- a pipeline that does not run -----------------------------------------------------------------------------------
+
+
+@geartrain.command()
+@target_argument
+@set_option
+@format_option
+@click.pass_context
+def check(ctx: click.Context, target: str, overrides: tuple[str, ...], form: TableFormat) -> None:
+    """Say everything that is wrong with a pipeline, at once.
+
+    Ends with 2 when something is.
+
+    Example: geartrain check vision.toml
+    """
+    try:
+        faults = pipeline_of(target, overrides).check()
+    except PipelineFaulty as error:
+        faults = error.faults
+    if form == "json":
+        _print("".join(f"{msgspec.json.encode(fault).decode()}\n" for fault in faults))
+    else:
+        _print("".join(f"{line}\n" for line in in_lines(faults, verbose=ctx.obj)) or f"{target}: nothing is wrong\n")
+    ctx.exit(FAULTY if faults else 0)
+
+
+@geartrain.command()
+@target_argument
+@set_option
+@click.option("--format", "form", type=click.Choice(FORMATS), default="ascii", show_default=True,
+              help="For a terminal, a page, graphviz, or a browser.")  # fmt: skip
+def graph(target: str, overrides: tuple[str, ...], form: PictureFormat) -> None:
+    """Draw a pipeline.
+
+    Example: geartrain graph vision.toml --format svg > vision.svg
+    """
+    width = shutil.get_terminal_size(fallback=(100, 24)).columns
+    _print(picture(pipeline_of(target, overrides).spec, form, width))
+
+
+@geartrain.command()
+@target_argument
+@set_option
+@click.option("--format", "form", type=click.Choice(["toml", "json"]), default="toml", show_default=True,
+              help="Either is a pipeline file again.")  # fmt: skip
+def config(target: str, overrides: tuple[str, ...], form: Literal["toml", "json"]) -> None:
+    """Show a pipeline with everything said that has a default.
+
+    Example: geartrain config vision.toml --set channels.frames.maxsize=8
+    """
+    tables = tables_of(_checked(target, overrides).spec)
+    _print(toml_text(tables) if form == "toml" else f"{msgspec.json.encode(tables).decode()}\n")
+
+
+# -- running --------------------------------------------------------------------------------------------------------
+
+
+@geartrain.command()
+@target_argument
+@set_option
+@click.option("--for", "run_for_s", type=Duration(), help="Stop in order after this time, as 10s.")
+@click.option("--grace", "grace_s", type=Duration(), default="5s", show_default=True,
+              help="How long daemons have to finish when they are stopped.")  # fmt: skip
+@click.option("--backend", type=click.Choice(BACKENDS), help="The loop of all processes that say no other.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    target: str,
+    overrides: tuple[str, ...],
+    run_for_s: float | None,
+    grace_s: float,
+    backend: Backend | None,
+) -> NoReturn:
+    """Run a pipeline until all its daemons have returned, or Ctrl-C.
+
+    Ctrl-C stops in order, a second one does not wait, a third one kills.
+
+    Example: geartrain run vision.toml --for 10s
+    """
+    if backend is not None:
+        overrides = (*overrides, f"pipeline.backend={backend}")
+    order = RunOrder(target=target, overrides=overrides, run_for_s=run_for_s, grace_s=grace_s, verbose=ctx.obj)
+    supervisor = (sys.executable, "-m", "geartrain.faces.supervise", msgspec.json.encode(order).decode())
+    # Nobody stands above the guard, and nothing of click stays in memory.
+    os.execv(sys.executable, (sys.executable, "-P", "-m", "geartrain.engine.guard", "--", *supervisor))
+
+
+# -- a pipeline that runs -------------------------------------------------------------------------------------------
+
+
+@geartrain.command()
+@click.argument("run_name", metavar="[RUN]", required=False)
+@format_option
+def ps(run_name: str | None, form: TableFormat) -> None:
+    """Show the daemons of a run.
+
+    Example: geartrain ps --format json
+    """
+    standings = _ask(run_name, AskStandings()).daemons
+    if form == "json":
+        _print("".join(f"{msgspec.json.encode(standing).decode()}\n" for standing in standings))
+    else:
+        head = ("DAEMON", "PROCESS", "PID", "STATE", "RESTARTS", "UPTIME", "LAST ERROR")
+        _print(in_columns(head, [_row(standing) for standing in standings]))
+
+
+def _row(standing: Standing) -> tuple[str, ...]:
+    uptime = "-" if standing.uptime_s is None else duration_text(round(standing.uptime_s, 1))
+    pid = "-" if standing.pid is None else str(standing.pid)
+    return (standing.daemon, standing.process, pid, standing.state, str(standing.restarts), uptime,
+            standing.last_error or "-")  # fmt: skip
+
+
+@geartrain.command()
+@click.argument("daemon", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the run is over.")
+@run_option
+def logs(daemon: str | None, follow: bool, run_name: str | None) -> None:
+    """Show what the processes of a run have printed, of the last run if none is alive.
+
+    A daemon with a process of its own has the name of that process.
+
+    Example: geartrain logs -f camera
+    """
+    state = state_of(run_name)
+    found = logs_in(state, daemon)
+    names = [log.process for log in found]
+    printers = {"out": Printer(sys.stdout, names), "err": Printer(sys.stderr, names)}
+    for log in found:
+        for lines in (log.former(), log.new()):
+            for line in lines:
+                printers[log.stream].line(log.process, line)
+    if follow:
+        for log, line in followed(state, found):
+            printers[log.stream].line(log.process, line)
+
+
+@geartrain.command()
+@click.argument("run_name", metavar="[RUN]", required=False)
+def stop(run_name: str | None) -> None:
+    """End a run in order, and return when it is over.
+
+    Example: geartrain stop vision
+    """
+    _ask(run_name, AskStop(), until_over=True)
+
+
+@geartrain.command()
+@click.argument("daemon")
+@run_option
+def restart(daemon: str, run_name: str | None) -> None:
+    """End the process of a daemon and start it again, whatever its policy.
+
+    Its channels go on where they were.
+
+    Example: geartrain restart camera
+    """
+    _ask(run_name, AskRestart(daemon))
+
+
+@geartrain.command()
+@click.argument("daemon")
+@run_option
+def kill(daemon: str, run_name: str | None) -> None:
+    """End the process of a daemon with SIGKILL; its policy decides what comes.
+
+    Example: geartrain kill camera
+    """
+    _ask(run_name, AskKill(daemon))
+
+
+@geartrain.command()
+@click.option("--clear", "clearing", is_flag=True, help="Remove what dead runs have left.")
+@format_option
+@click.pass_context
+def doctor(ctx: click.Context, clearing: bool, form: TableFormat) -> None:
+    """Say whether this machine can run pipelines, and what dead runs have left.
+
+    Ends with 1 when something is wrong.
+
+    Example: geartrain doctor --clear
+    """
+    found: list[Finding] = list(findings(clearing=clearing))
+    if form == "json":
+        _print("".join(f"{msgspec.json.encode(finding).decode()}\n" for finding in found))
+    else:
+        _print(in_columns(("WHAT", "VERDICT", "SAID"), [(one.what, one.verdict, one.said) for one in found]))
+    ctx.exit(FAILED if any(finding.verdict == "fault" for finding in found) else 0)
+
+
+# -- all of them ----------------------------------------------------------------------------------------------------
+
+
+def _ask(run_name: str | None, question: Question, *, until_over: bool = False) -> Answer:
+    return ask(live_run(run_name).folder, question, until_over=until_over)
+
+
+def _checked(target: str, overrides: Sequence[str]) -> Pipeline:
+    pipeline = pipeline_of(target, overrides)
+    pipeline.checked()
+    return pipeline
+
+
+def _print(text: str) -> None:
+    click.echo(text, nl=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code; every refusal in words."""
+    # As `python -m geartrain` has it: `module:attr` finds a module of the present folder.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return int(geartrain.main(arguments, prog_name="geartrain", standalone_mode=False) or 0)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read this has had enough. What is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

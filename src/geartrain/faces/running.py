@@ -1,0 +1,198 @@
+"""A run, as its user follows it: what is printed, what a signal does, and with which code it ends.
+
+first SIGINT, SIGTERM, SIGHUP, `geartrain stop` or the end of --for     stop in order, 0
+second signal                                                        no grace, 128 + its number
+third signal                                                         the guard kills everybody
+"""
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import anyio
+import anyio.abc
+import msgspec
+from msgspec import Struct
+
+from geartrain.engine.control import Control
+from geartrain.engine.launcher import Launcher
+from geartrain.engine.pipeline import Pipeline
+from geartrain.engine.roll import Standing, Stream, Watcher
+from geartrain.engine.signal import Signal
+from geartrain.errors import CannotLoad, Fault, GeartrainError, PipelineFailed, PipelineFaulty
+from geartrain.faces.looks import Printer
+from geartrain.faces.supervise import STOPS
+from geartrain.faces.target import pipeline_of
+from geartrain.ports.limits import raise_descriptor_limit
+from geartrain.ports.process import signal_name
+from geartrain.ports.run_directory import clear, dead_runs
+
+FAILED = 1
+FAULTY = 2
+BY_SIGNAL = 128
+
+LAST_LINES = 20
+
+
+class RunOrder(Struct, frozen=True, kw_only=True):
+    """What `geartrain run` was asked for."""
+
+    target: str
+    overrides: tuple[str, ...] = ()
+    run_for_s: float | None = None
+    grace_s: float = 5.0
+    verbose: bool = False
+
+
+class Follower(Watcher):
+    """Prints a line when a daemon becomes ready, fails, restarts or ends, and each line of the processes."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        names = [name for daemon in pipeline.spec.daemons for name in (daemon.name, daemon.process)]
+        self._streams: dict[Stream, Printer] = {"out": Printer(sys.stdout, names), "err": Printer(sys.stderr, names)}
+        self._news = self._streams["err"]
+
+    def say(self, text: str) -> None:
+        self._news.text(f"geartrain: {text}\n")
+
+    def daemon_changed(self, standing: Standing) -> None:
+        match standing.state:
+            case "running":
+                self._news.line(standing.daemon, f"is ready (pid {standing.pid})")
+            case "restarting":
+                self._news.line(standing.daemon, "is restarted")
+            case "ended":
+                self._news.line(standing.daemon, "has ended")
+            case _:
+                pass
+
+    def daemon_failed(self, standing: Standing) -> None:
+        self._news.line(standing.daemon, f"failed: {standing.last_error}", bad=True)
+
+    def process_said(self, process: str, stream: Stream, line: str) -> None:
+        self._streams[stream].line(process, line)
+
+
+class Running:
+    """One run, and how it came to its end."""
+
+    def __init__(self, launcher: Launcher, follower: Follower, grace_s: float, tasks: anyio.abc.TaskGroup) -> None:
+        self._launcher = launcher
+        self._follower = follower
+        self._grace_s = grace_s
+        self._tasks = tasks
+        self._stopped: Signal | None = None
+        self._signals: list[int] = []
+        self._cut_short = False
+
+    def ask_stop(self) -> None:
+        if self._stopped is None:
+            self._stopped = Signal("the stop of the run")
+            self._tasks.start_soon(self._stop, self._stopped, self._grace_s)
+
+    def hear(self, number: int) -> None:
+        """The first signal stops, the second does not wait any longer."""
+        self._signals.append(number)
+        if len(self._signals) == 1:
+            self.ask_stop()
+        else:
+            self._follower.say(f"{signal_name(number)} again: nobody is waited for")
+            self._cut_short = True
+            self._tasks.start_soon(self._launcher.end_now)
+
+    async def _stop(self, stopped: Signal, grace_s: float) -> None:
+        waited_for = ", ".join(self._launcher.roll.unfinished())
+        self._follower.say(f"stopping; waiting for {waited_for}" if waited_for else "stopping")
+        late = await self._launcher.stop(grace_s)
+        if late and not self._cut_short:
+            self._cut_short = True
+            self._follower.say(f"ended by force: {', '.join(late)}")
+        stopped.set()
+
+    async def stop_after(self, seconds: float) -> None:
+        await self._launcher.gate.wait()
+        await anyio.sleep(seconds)
+        self._follower.say("the time is over")
+        self.ask_stop()
+
+    async def code(self) -> int:
+        """The exit code of a run that nobody's failure has ended."""
+        if self._stopped is not None:
+            await self._stopped.wait()
+        return BY_SIGNAL + self._signals[-1] if self._cut_short and self._signals else 0
+
+
+async def live(order: RunOrder) -> int:
+    with anyio.open_signal_receiver(*(signal.Signals(number) for number in STOPS)) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        pipeline = pipeline_of(order.target, order.overrides)
+        for dead in dead_runs():
+            clear(dead)
+        follower = Follower(pipeline)
+        launcher = Launcher(pipeline, watcher=follower)
+        async with anyio.create_task_group() as tasks:
+            running = Running(launcher, follower, order.grace_s, tasks)
+            await tasks.start(Control(launcher, running.ask_stop).serve)
+            # Nothing is heard before the run lives: it could not be stopped.
+            tasks.start_soon(_hear, signals, running)
+            if order.run_for_s is not None:
+                tasks.start_soon(running.stop_after, order.run_for_s)
+            code = await _outcome(launcher, running, follower)
+            tasks.cancel_scope.cancel()
+    return code
+
+
+async def _outcome(launcher: Launcher, running: Running, follower: Follower) -> int:
+    try:
+        await launcher.live()
+    except PipelineFailed as error:
+        follower.say(f"the run has failed: {error}")
+        _say_more(launcher, follower, error)
+        return FAILED
+    return await running.code()
+
+
+def _say_more(launcher: Launcher, follower: Follower, error: PipelineFailed) -> None:
+    """The traceback of the process that failed, and what it printed last."""
+    if error.trace:
+        sys.stderr.write(f"\n{error.trace}")
+    if launcher.failure is not None:
+        process = launcher.failure.process
+        lines = launcher.last_lines.get(process, [])[-LAST_LINES:]
+        sys.stderr.write("".join([f"\nthe last lines of process {process}:\n", *(f"    {line}\n" for line in lines)]))
+    follower.say(f"more is in the logs: geartrain logs --run {launcher.run.run_id}")
+
+
+async def _hear(signals: AsyncIterator[signal.Signals], running: Running) -> None:
+    async for number in signals:
+        running.hear(number)
+
+
+# -- what cannot run ------------------------------------------------------------------------------------------------
+
+
+def in_lines(faults: Sequence[Fault], *, verbose: bool) -> Iterator[str]:
+    """Each fault in a line, with the traceback of its import where that is wanted."""
+    for fault in faults:
+        yield str(fault)
+        if verbose and fault.trace:
+            yield fault.trace.rstrip("\n")
+
+
+def refusal(error: GeartrainError, *, verbose: bool) -> str:
+    """What cannot be done, for stderr."""
+    if isinstance(error, PipelineFaulty):
+        return "".join(f"{line}\n" for line in in_lines(error.faults, verbose=verbose))
+    trace = error.trace if verbose and isinstance(error, CannotLoad) else ""
+    return f"geartrain: {error}\n{trace}"
+
+
+def main(text: str) -> int:
+    order = msgspec.json.decode(text, type=RunOrder)
+    raise_descriptor_limit()
+    try:
+        # The supervisor's own loop, whatever those of the processes are.
+        return anyio.run(live, order)
+    except GeartrainError as error:
+        sys.stderr.write(refusal(error, verbose=order.verbose))
+        return FAULTY

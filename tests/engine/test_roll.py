@@ -1,0 +1,95 @@
+"""How every daemon of a run is, as its process tells it, and who is told of each change."""
+
+from geartrain.engine.roll import Roll, Standing, Watcher
+from geartrain.rules.lifecycle import OnError
+from geartrain.rules.orders import Report
+from geartrain.rules.pipeline import DaemonSpec, PipelineSpec
+
+
+class Scribe(Watcher):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def daemon_changed(self, standing: Standing) -> None:
+        self.told.append(f"{standing.daemon} {standing.state}")
+
+    def daemon_failed(self, standing: Standing) -> None:
+        self.told.append(f"{standing.daemon} failed: {standing.last_error}")
+
+
+class Clock:
+    """Shows what the test says."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def roll_of(*on_error: OnError, process: str | None = None) -> tuple[Roll, Scribe, Clock]:
+    """Daemons a, b, ..., each in a process of its own, or all in one."""
+    names = "abcdef"[: len(on_error)]
+    daemons = [DaemonSpec(name=name, process=process or name, run="m:D", on_error=policy)
+               for name, policy in zip(names, on_error, strict=True)]  # fmt: skip
+    scribe, clock = Scribe(), Clock()
+    return Roll(PipelineSpec(name="p", daemons=tuple(daemons)), scribe, clock), scribe, clock
+
+
+def report(daemon: str) -> Report:
+    return Report(daemon=daemon, process=daemon, pid=1, phase="run", attempt=1, error="ValueError: bad", trace="")
+
+
+def test_a_daemon_waits_starts_runs_and_ends() -> None:
+    roll, scribe, clock = roll_of("shutdown")
+    assert roll.standings() == (Standing("a", "a"),)
+    roll.spawned("a", 7)
+    assert (roll.standings(), roll.unfinished()) == ((Standing("a", "a", 7, "starting"),), ("a",))
+    roll.ready("a")
+    clock.now = 2.5
+    assert roll.standings() == (Standing("a", "a", 7, "running", uptime_s=2.5),)
+    roll.ended("a")
+    assert (roll.standings(), roll.unfinished()) == ((Standing("a", "a", None, "ended"),), ())
+    assert scribe.told == ["a starting", "a running", "a ended"]
+
+
+def test_a_daemon_made_anew_in_its_process_is_counted_as_one_restart() -> None:
+    roll, scribe, _ = roll_of("restart")
+    roll.spawned("a", 7)
+    roll.ready("a")
+    roll.failed(report("a"), escalates=False)
+    roll.ready("a")
+    (standing,) = roll.standings()
+    assert (standing.state, standing.restarts, standing.last_error) == ("running", 1, "ValueError: bad (in run)")
+    assert scribe.told[2:] == ["a failed: ValueError: bad (in run)", "a restarting", "a running"]
+
+
+def test_a_process_that_dies_takes_all_its_daemons_and_comes_back_once() -> None:
+    roll, _, _ = roll_of("restart", "restart", process="one")
+    roll.spawned("one", 7)
+    roll.ready("a")
+    roll.ready("b")
+    roll.gone("one", "killed by SIGKILL")
+    assert [standing.state for standing in roll.standings()] == ["restarting", "restarting"]
+    roll.spawned("one", 8)
+    roll.ready("a")
+    assert [(one.pid, one.state, one.restarts, one.last_error) for one in roll.standings()] == [
+        (8, "running", 1, "process 7: killed by SIGKILL"),
+        (8, "starting", 1, "process 7: killed by SIGKILL"),
+    ]
+
+
+def test_a_daemon_that_had_ended_is_not_said_to_have_failed_with_its_process() -> None:
+    roll, _, _ = roll_of("shutdown", "ignore", process="one")
+    roll.spawned("one", 7)
+    roll.ended("a")
+    roll.gone("one", "killed by SIGKILL")
+    assert [(one.state, one.last_error) for one in roll.standings()] == [
+        ("ended", None), ("ended", "process 7: killed by SIGKILL"),
+    ]  # fmt: skip
+
+
+def test_a_failure_that_is_said_twice_is_told_once() -> None:
+    roll, scribe, _ = roll_of("shutdown")
+    roll.failed(report("a"), escalates=False)
+    roll.failed(report("a"), escalates=True)
+    assert scribe.told == ["a failed: ValueError: bad (in run)"]

@@ -1,0 +1,384 @@
+"""What the command line promises, with real processes and real signals. `counting.toml` runs on both loops at once."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faces import surface
+from tests.faces.conftest import Live, Running, Told
+
+COUNTING = "tests/faces/counting.toml"
+FAULTY = "tests/faces/faulty.toml"
+FIVE = ("--set", "daemons.source.config.count=5")
+READY = ("source | is ready", "sink   | is ready", "got 2")
+
+
+# -- the surface ----------------------------------------------------------------------------------------------------
+
+
+def test_the_surface_is_the_one_that_was_agreed() -> None:
+    """What is meant to change is written anew by `python -m tests.faces.surface`."""
+    assert surface.surface() == surface.SURFACE.read_text()
+
+
+def test_the_page_shows_the_help_of_every_command() -> None:
+    assert surface.page() == surface.PAGE.read_text()
+
+
+def test_no_process_of_a_pipeline_and_no_supervisor_imports_click() -> None:
+    code = "import geartrain.engine.node, geartrain.faces.running, sys; print('click' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("words", [("-h",), ("--help",), ("run", "-h"), ("ps", "--help"), ("--version",)])
+def test_help_and_version_are_data(words: tuple[str, ...], told_here: Told) -> None:
+    found = told_here(*words)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith(("Usage: geartrain", "geartrain "))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rnu", "x.toml"), "there is no command 'rnu'; did you mean 'run'?"),
+        (("run",), "Missing argument"),
+        (("run", "x.toml", "--for", "10"), "must have units"),
+        (("graph", "x.toml"), "x.toml: cannot be read: No such file or directory"),
+        (("graph", COUNTING, "--set", "nothing"), "expected key=value"),
+        (("check", COUNTING, "--fromat", "json"), "--format"),
+        (("check", "no_such_module:pipeline"), "there is no module 'no_such_module'"),
+        (("check", "tests.faces.parts:Source"), "expected a Pipeline"),
+        (("check", "tests.faces.made:broken"), "tests.faces.made:broken failed: RuntimeError: no pipeline today"),
+    ],
+)
+def test_what_is_not_understood_is_refused_with_2_and_advice(
+    words: tuple[str, ...], said: str, told_here: Told
+) -> None:
+    found = told_here(*words)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+# -- pipelines that do not run --------------------------------------------------------------------------------------
+
+FAULTY_KEYS = ["pipeline.backend", "channels.numbers.maxsze", "daemons.source.run", "channels.numbers.to"]
+
+
+def test_all_faults_of_a_file_are_said_at_once_and_nothing_runs(told_here: Told, told: Told) -> None:
+    checked, run = told_here("check", FAULTY), told("run", FAULTY)
+    assert (checked.returncode, checked.stderr) == (2, "")
+    assert [line.split(": ")[1] for line in checked.stdout.splitlines()] == FAULTY_KEYS
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", checked.stdout)
+
+
+def test_the_faults_of_a_file_are_objects_for_a_program(told_here: Told) -> None:
+    found = told_here("check", FAULTY, "--format", "json")
+    assert found.returncode == 2
+    assert [json.loads(line)["key"] for line in found.stdout.splitlines()] == FAULTY_KEYS
+
+
+def test_a_good_file_is_called_good(told_here: Told) -> None:
+    found = told_here("check", COUNTING)
+    assert (found.returncode, found.stdout) == (0, f"{COUNTING}: nothing is wrong\n")
+    assert told_here("check", COUNTING, "--format", "json").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("ascii", "--numbers (64)-->"), ("mermaid", "flowchart LR"), ("dot", "digraph"), ("svg", "<svg ")],
+)
+def test_a_pipeline_is_drawn(form: str, said: str, told_here: Told) -> None:
+    assert said in told_here("graph", COUNTING, "--format", form).stdout
+
+
+def test_the_resolved_pipeline_is_a_pipeline_file_again(told_here: Told) -> None:
+    words = ("config", COUNTING, "--set", "channels.numbers.maxsize=8")
+    toml, as_json = told_here(*words).stdout, told_here(*words, "--format", "json").stdout
+    assert tomllib.loads(toml) == json.loads(as_json)
+    assert json.loads(as_json)["channels"]["numbers"]["maxsize"] == 8
+
+
+def test_doctor_says_how_it_is_in_a_table_and_for_a_program(told_here: Told) -> None:
+    rows = [json.loads(line) for line in told_here("doctor", "--format", "json").stdout.splitlines()]
+    assert {row["what"]: row["verdict"] for row in rows}["dead runs"] == "ok"
+    assert told_here("doctor").stdout.startswith("WHAT ")
+
+
+# -- a run ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_ends_well_says_a_line_for_each_change_ends_with_0_and_leaves_its_logs(
+    told: Told, told_here: Told
+) -> None:
+    found = told("run", COUNTING, *FIVE)
+    assert found.returncode == 0
+    assert found.stdout.splitlines() == [
+        "sink   | runs on trio", "sink   | got 0", "sink   | got 1", "sink   | got 2", "sink   | on_stop",
+    ]  # fmt: skip
+    for name in ("source", "sink  "):
+        news = [line.partition(" (")[0] for line in found.stderr.splitlines() if line.startswith(f"{name} | ")]
+        assert [line for line in news if "| pid" not in line] == [f"{name} | is ready", f"{name} | has ended"]
+    logs = told_here("logs", "sink")
+    assert logs.stdout == found.stdout.replace("sink  ", "sink")
+    assert logs.stderr.startswith("sink | pid ")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_loop_is_chosen_on_the_command_line(backend: str, told: Told) -> None:
+    run = told("run", "tests.faces.made:pipeline", "--backend", backend, *FIVE)
+    assert run.returncode == 0
+    assert f"runs on {backend}" in run.stdout
+
+
+def test_colours_can_be_forced_on_a_pipe(told: Told) -> None:
+    """That a pipe gets none by itself is shown by every other test."""
+    assert "\x1b[33msource |\x1b[0m is ready" in told("run", COUNTING, *FIVE, FORCE_COLOR="1").stderr
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_says(place: Path, nothing_left: object) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "geartrain", "run", COUNTING, *FIVE]
+    found = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert found.returncode == 0
+    assert "sink   | has ended" in found.stderr
+
+
+def test_a_daemon_that_raises_ends_the_run_with_1_and_its_traceback_is_printed(told: Told) -> None:
+    found = told("run", COUNTING, "--set", "daemons.sink.config.fail_at=4")
+    assert found.returncode == 1
+    assert 'parts.py", line ' in found.stderr
+    assert 'raise ValueError(f"{number} is too much")' in found.stderr
+    assert "ValueError: 4 is too much\n\nthe last lines of process sink:\n    runs on trio\n" in found.stderr
+
+
+def test_a_process_that_is_killed_ends_the_run_with_1_and_says_how(running: Running) -> None:
+    with running(COUNTING) as live:
+        pid = pid_of_sink(live.until(*READY, "| pid "))
+        os.kill(pid, signal.SIGKILL)
+        code, said = live.ends()
+    assert code == 1
+    assert f"process 'sink' (pid {pid}): killed by SIGKILL" in said
+
+
+def test_a_run_stops_in_order_when_its_time_is_over(told: Told) -> None:
+    found = told("run", COUNTING, "--for", "100ms")
+    assert found.returncode == 0
+    assert "sink   | on_stop" in found.stdout
+    assert "geartrain: the time is over\ngeartrain: stopping; waiting for source, sink\n" in found.stderr
+
+
+def test_a_source_that_hears_of_no_stop_lets_the_others_of_its_process_end(told: Told) -> None:
+    words = ("--set", "daemons.source.config.looks=false", "--set", "daemons.sink.process=source")
+    found = told("run", COUNTING, *words, "--set", "processes={}", "--for", "100ms", "--grace", "20s")
+    assert found.returncode == 0
+    assert "source | on_stop" in found.stdout
+    assert "by force" not in found.stderr
+
+
+# -- signals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.soak) for number in (signal.SIGTERM, signal.SIGHUP))],
+)
+def test_the_first_signal_stops_in_order_within_two_seconds(number: int, running: Running, place: Path) -> None:
+    with running(COUNTING) as live:
+        live.until(*READY)
+        began = time.monotonic()
+        live.signal(number)
+        code, said = live.ends()
+        took_s = time.monotonic() - began
+    assert code == 0
+    assert "geartrain: stopping; waiting for source, sink" in said
+    assert "sink   | on_stop" in said
+    assert took_s < 2
+    assert list((place / "RUNTIME_DIR" / "geartrain").iterdir()) == []
+
+
+def test_a_signal_during_the_start_stops_too(running: Running) -> None:
+    with running(COUNTING, "--set", "daemons.sink.run='waits:Sink'") as live:
+        live.until("imports")
+        began = time.monotonic()
+        live.signal(signal.SIGINT)
+        assert live.ends()[0] == 0
+        # Less than what an `on_stop` may take: nothing is waited for that has not begun.
+        assert time.monotonic() - began < 2
+
+
+STAYS = (COUNTING, "--set", "daemons.sink.config.stays=true")
+DEAF = (COUNTING, "--set", "daemons.sink.config.deaf=true")
+
+
+def test_a_grace_that_is_over_cuts_work_short_and_ends_with_130(running: Running) -> None:
+    with running(*STAYS, "--grace", "0s") as live:
+        live.until(*READY)
+        live.signal(signal.SIGINT)
+        code, said = live.ends()
+    assert code == 130
+    assert "ended by force: sink" in said
+    assert "sink   | on_stop" in said
+
+
+def test_the_second_signal_does_not_wait_and_its_number_is_the_code(running: Running) -> None:
+    with running(*STAYS, "--grace", "1h") as live:
+        live.until(*READY)
+        live.signal(signal.SIGTERM)
+        live.until("stopping")
+        live.signal(signal.SIGTERM)
+        code, said = live.ends()
+    assert code == 128 + signal.SIGTERM
+    assert "SIGTERM again: nobody is waited for" in said
+    assert "sink   | on_stop" in said
+
+
+def test_the_third_signal_kills(running: Running) -> None:
+    with running(*DEAF, "--grace", "1h") as live:
+        live.until(*READY)
+        live.signal(signal.SIGINT)
+        live.until("stopping")
+        live.signal(signal.SIGINT)
+        live.until("again")
+        live.signal(signal.SIGINT)
+        assert live.ends()[0] == 130
+
+
+def kill_and_see_all_end(live: Live, victim: Callable[[], int]) -> None:
+    live.until(*READY)
+    with ExitStack() as stack:
+        fds = [stack.enter_context(pidfd(pid)) for pid in live.family]
+        os.kill(victim(), signal.SIGKILL)
+        # 200 ms is what is promised on a machine that is not busy with other tests.
+        assert all_end_within(fds, 2.0)
+
+
+def test_nobody_outlives_the_supervisor_and_doctor_clears_what_it_left(
+    running: Running, told_here: Told, place: Path
+) -> None:
+    with running(COUNTING) as live:
+        kill_and_see_all_end(live, lambda: live.family[1])
+        assert live.ends()[0] == 128 + signal.SIGKILL
+    *_, dead = (json.loads(line) for line in told_here("doctor", "--format", "json").stdout.splitlines())
+    assert dead["verdict"] == "warning"
+    assert "cleared counting-" in told_here("doctor", "--clear").stdout
+    assert list((place / "RUNTIME_DIR" / "geartrain").iterdir()) == []
+
+
+def test_nobody_outlives_the_guard_and_the_next_run_clears_what_it_left(
+    running: Running, told: Told, place: Path
+) -> None:
+    with running(COUNTING) as live:
+        kill_and_see_all_end(live, lambda: live.process.pid)
+    assert told("run", COUNTING, *FIVE).returncode == 0
+    assert list((place / "RUNTIME_DIR" / "geartrain").iterdir()) == []
+
+
+# -- talking to a run -----------------------------------------------------------------------------------------------
+
+
+def standings(told_here: Told, *words: str) -> dict[str, dict[str, object]]:
+    rows = [json.loads(line) for line in told_here("ps", *words, "--format", "json").stdout.splitlines()]
+    return {row["daemon"]: row for row in rows}
+
+
+def test_a_live_run_tells_how_it_is_and_is_restarted_killed_and_stopped(running: Running, told_here: Told) -> None:
+    with running(COUNTING, "--set", "daemons.sink.on_error='restart'") as live:
+        first = pid_of_sink(live.until(*READY, "| pid "))
+        before = standings(told_here)
+        assert list(before) == ["source", "sink"]
+        assert before["sink"]["uptime_s"] is not None
+        assert {key: before["sink"][key] for key in ("process", "pid", "state", "restarts", "last_error")} == {
+            "process": "sink", "pid": first, "state": "running", "restarts": 0, "last_error": None,
+        }  # fmt: skip
+
+        assert told_here("restart", "source").returncode == 0
+        live.until("source | is ready")
+        assert told_here("kill", "sink").returncode == 0
+        second = pid_of_sink(live.until("sink   | failed", "sink   | is restarted", "sink   | is ready", "| pid "))
+        after = standings(told_here, "counting")
+        assert (after["source"]["restarts"], after["source"]["last_error"]) == (1, None)
+        assert (after["sink"]["pid"], after["sink"]["state"], after["sink"]["restarts"]) == (second, "running", 1)
+        assert after["sink"]["last_error"] == f"process {first}: killed by SIGKILL"
+        assert told_here("ps").stdout.startswith("DAEMON ")
+
+        assert "there is no daemon 'snk'; did you mean 'sink'?" in told_here("kill", "snk").stderr
+        assert told_here("stop").returncode == 0
+        assert live.ends()[0] == 0
+
+
+def test_nobody_but_the_user_can_ask_a_run(running: Running, place: Path) -> None:
+    with running(COUNTING) as live:
+        live.until(*READY)
+        (control,) = (place / "RUNTIME_DIR" / "geartrain").glob("*/control")
+        assert (control.stat().st_mode & 0o777, control.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_of_several_runs_one_must_be_named(running: Running, told_here: Told) -> None:
+    with running(COUNTING) as one, running(COUNTING, "--set", "pipeline.name='other'") as other:
+        one.until(*READY)
+        other.until(*READY)
+        refused = told_here("stop")
+        assert refused.returncode == 2
+        assert "several runs are alive, name one of them: counting-" in refused.stderr
+        assert told_here("stop", "other").returncode == 0
+        assert other.ends()[0] == 0
+        assert told_here("stop").returncode == 0
+        assert one.ends()[0] == 0
+
+
+@pytest.mark.parametrize("words", [("ps",), ("stop",), ("kill", "sink"), ("restart", "sink")])
+def test_when_nothing_runs_that_is_said_with_69(words: tuple[str, ...], told_here: Told) -> None:
+    found = told_here(*words)
+    assert (found.returncode, found.stdout) == (69, "")
+    assert "no pipeline is running" in found.stderr
+
+
+def test_logs_are_followed_until_the_run_is_over(running: Running, told_here: Told) -> None:
+    with running(COUNTING) as live:
+        live.until(*READY)
+        words = [sys.executable, "-m", "geartrain", "logs", "-f", "sink"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as following:
+            Live(following).until("got 2")
+            live.signal(signal.SIGINT)
+            assert following.communicate(timeout=30)[0] == "sink | on_stop\n"
+        assert live.ends()[0] == 0
+
+
+# -- helpers --------------------------------------------------------------------------------------------------------
+
+
+def pid_of_sink(lines: list[str]) -> int:
+    return next(int(line.rpartition(" ")[2]) for line in reversed(lines) if "| pid " in line)
+
+
+@contextmanager
+def pidfd(pid: int) -> Iterator[int]:
+    fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def all_end_within(fds: list[int], seconds: float) -> bool:
+    """Whether all of these processes end in time; each pidfd is readable once its process has ended."""
+    until, left = time.monotonic() + seconds, set(fds)
+    while left and time.monotonic() < until:
+        poll = select.poll()
+        for fd in left:
+            poll.register(fd, select.POLLIN)
+        left -= {fd for fd, _ in poll.poll(max(0, int((until - time.monotonic()) * 1000)))}
+    return not left
