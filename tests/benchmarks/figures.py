@@ -253,7 +253,8 @@ def _many_channels(effort: Effort) -> Iterator[Figure]:
                 loop=loop,
                 unit=unit,
                 rounds=effort.cost_rounds,
-                geartrain=_cost(role, "far-side", loop, effort.many_channels, 0, effort),
+                # Two of the beats of an idle channel, and not the first.
+                geartrain=_cost(role, "far-side", loop, effort.many_channels, 0, effort, seconds=20),
                 peer=None,
                 wanted=MedianBelow(limit),
             )
@@ -269,8 +270,10 @@ def _raw(role: str, beside: str, size: str, effort: Effort) -> Job:
     return Job("raw.py", (role, *arguments), (beside, *arguments))
 
 
-def _cost(role: str, beside: str, loop: str, count: int, item_bytes: int, effort: Effort) -> Job:
-    arguments = (loop, str(count), str(item_bytes), str(effort.cost_seconds))
+def _cost(
+    role: str, beside: str, loop: str, count: int, item_bytes: int, effort: Effort, seconds: float | None = None
+) -> Job:
+    arguments = (loop, str(count), str(item_bytes), str(seconds or effort.cost_seconds))
     return Job("costs.py", (role, *arguments), (beside, *arguments))
 
 
