@@ -36,6 +36,7 @@ from geartrain.rules.orders import (
     Ended,
     EndOrder,
     Failed,
+    Finished,
     Go,
     Listener,
     NodeOrder,
@@ -66,7 +67,7 @@ class NodeProcess(Daemon):
         self.report: Report | None = None
         self.ended: set[str] = set()
         self._launcher = launcher
-        self._daemons = launcher.daemons_of(process)
+        self._daemons = launcher.left_of(process)
         self._ready: set[str] = set()
         self._process: Process | None = None
         self._control: anyio.abc.SocketStream | None = None
@@ -148,6 +149,7 @@ class NodeProcess(Daemon):
         self.ended.clear()
         self.report = None
         self._ready.clear()
+        self._daemons = self._launcher.left_of(self.name)
         self._listener = Listener()
         self._gone = self._again = False
 
@@ -155,7 +157,7 @@ class NodeProcess(Daemon):
         if self.report is not None:
             self._launcher.failure = self.report
             raise PipelineFailed(str(self.report), self.report.trace)
-        if exited.code != 0:
+        if exited.code != 0 and self._launcher.left_of(self.name):
             assert self._process is not None
             self._launcher.roll.gone(self.name, str(exited))
             tail = "".join(f"\n    {line}" for line in self.last_lines())
@@ -217,6 +219,8 @@ class NodeProcess(Daemon):
                 self._launcher.roll.failed(report, escalates=escalates)
                 if escalates:
                     self.report = report
+            case Finished(daemon):
+                self._launcher.finished.add(daemon)
             case Ended(daemon):
                 self.ended.add(daemon)
                 self._launcher.roll.ended(daemon)
@@ -238,6 +242,8 @@ class Launcher:
         self.news = Bell()
         self.present: dict[str, NodeProcess] = {}
         self.reports: list[Report] = []
+        # A daemon that has finished is finished: it is not started again when its process dies later.
+        self.finished: set[str] = set()
         self.failure: Report | None = None
         self.last_lines: dict[str, list[str]] = {}
         self.run: RunDirectory = new_run(self.spec.name)
@@ -249,6 +255,11 @@ class Launcher:
         self._stopping = False
 
     # -- what a process is told ---------------------------------------------------------------------------------------
+
+    def left_of(self, process: str) -> dict[str, DaemonSpec]:
+        """Those of a process that have still something to do."""
+        daemons = self.daemons_of(process)
+        return {name: daemon for name, daemon in daemons.items() if name not in self.finished}
 
     def daemons_of(self, process: str) -> dict[str, DaemonSpec]:
         return {daemon.name: daemon for daemon in self.spec.daemons if daemon.process == process}
@@ -273,7 +284,7 @@ class Launcher:
             path=tuple(sys.path),
             folder=None if self._folder is None else str(self._folder),
             aside=str(self._state),
-            daemons=tuple(self._order_of(daemon) for daemon in self.daemons_of(process).values()),
+            daemons=tuple(self._order_of(daemon) for daemon in self.left_of(process).values()),
         )
 
     def _order_of(self, daemon: DaemonSpec) -> DaemonOrder:
@@ -314,6 +325,7 @@ class Launcher:
             retain=channel.retain or max(retain, channel.maxsize, 1),
             max_deliveries=channel.max_deliveries,
             counter=str(self.run.folder / f"{self.run.socket_path(channel.name).name}.count") if sends else None,
+            over=(channel.reader if sends else channel.writer).daemon in self.finished,
         )
 
     def note(self, report: Report) -> None:

@@ -21,9 +21,11 @@ import anyio
 import anyio.abc
 import msgspec
 
+from geartrain.engine.channel import open_channel
 from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.declare import Target, build, load_daemon, signature_of
+from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.options import ChannelOptions
 from geartrain.engine.remote import Hands, RemoteReceive, RemoteSend, reading, writing
 from geartrain.engine.signal import Signal
@@ -40,6 +42,7 @@ from geartrain.rules.orders import (
     Ended,
     EndOrder,
     Failed,
+    Finished,
     Go,
     Listener,
     NodeOrder,
@@ -52,7 +55,7 @@ from geartrain.rules.orders import (
 
 FAILED = 1
 
-End = RemoteSend[Any] | RemoteReceive[Any]
+End = SendStream[Any] | ReceiveStream[Any]
 
 
 class Place:
@@ -111,6 +114,13 @@ class Place:
                 tasks.start_soon(_discard, end)
 
 
+async def _over(order: EndOrder) -> End:
+    """An end whose other end has been closed for good."""
+    channel: Channel[Any] = open_channel(1, name=order.channel)
+    await (channel.recv if order.sends else channel.send).aclose()
+    return channel.send if order.sends else channel.recv
+
+
 async def _discard(end: RemoteReceive[Any]) -> None:
     try:
         while True:
@@ -135,12 +145,15 @@ class Piped(Daemon):
 
     async def run(self, ctx: Context) -> None:
         assert self._inner is not None
-        for _, end in self._place.ends:
+        for end in self._place.inputs:
             await end.wait_connected()
+        for out in self._place.outputs:
+            await out.wait_connected()
         self._node.say(Ready(self.name))
         await self._place.go.wait()
         await self._inner.run(ctx)
         await self._place.finish()
+        self._node.say(Finished(self.name))
 
     async def on_stop(self, ctx: Context) -> None:
         if self._inner is not None:
@@ -190,6 +203,9 @@ class Node(Observer):
         async with AsyncExitStack() as stack:
             ends: list[tuple[EndOrder, End]] = []
             for end in order.ends:
+                if end.over:
+                    ends.append((end, await _over(end)))
+                    continue
                 transport = inner if end.address.startswith("inner://") else find(end.address)
                 item_type, options = ports[end.port].item.type, self._options(end)
                 opening: AbstractAsyncContextManager[End] = (writing if end.sends else reading)(

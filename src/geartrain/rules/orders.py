@@ -40,6 +40,8 @@ class EndOrder(Struct, frozen=True, kw_only=True):
     retain: int | None = None
     max_deliveries: int | None = None
     counter: str | None = None
+    # The daemon at the other end has finished: there is nothing to come, and nobody to send to.
+    over: bool = False
 
 
 class DaemonOrder(Struct, frozen=True, kw_only=True):
@@ -121,7 +123,13 @@ class Ended(Word, frozen=True, tag="ended"):
     daemon: str
 
 
-Said = Ready | Go | Stop | Failed | Ended
+class Finished(Word, frozen=True, tag="finished"):
+    """`run` has returned, and all that the daemon sent is stable: it is never started again."""
+
+    daemon: str
+
+
+Said = Ready | Go | Stop | Failed | Ended | Finished
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Said)
