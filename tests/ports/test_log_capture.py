@@ -5,7 +5,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -261,24 +262,28 @@ def test_a_new_file_that_cannot_be_opened_is_tried_again(log: Path, monkeypatch:
     assert text_of(log).endswith("[5 bytes are missing here: they could not be written]\nx\n")
 
 
-@pytest.fixture
-def limited_files() -> Iterator[Callable[[int], None]]:
-    """Files of this process may not grow beyond a size: the kernel's own refusal, without a disk to fill."""
+@contextmanager
+def limited_files(most: int) -> Iterator[None]:
+    """Files of this process may not grow beyond a size: the kernel's own refusal, without a disk to fill.
+
+    No longer than needed: what the tests print may go into a file too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_process_goes_on_while_nothing_of_it_can_be_written(
-    log: Path, limited_files: Callable[[int], None]
-) -> None:
+async def test_a_process_goes_on_while_nothing_of_it_can_be_written(log: Path) -> None:
     capture = LogCapture(LogFile(log))
-    limited_files(4096)
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))",
         "for number in range(100_000): print(number)",
     )
-    found = await captured(capture, *program)
+    with limited_files(4096):
+        found = await captured(capture, *program)
     assert found == Exit(code=0)
     assert capture.tail()[-1] == "99999"
     assert len(text_of(log)) == 4096
