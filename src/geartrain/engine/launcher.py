@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import anyio
@@ -23,7 +23,7 @@ from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Roll, Stream, Watcher
 from geartrain.engine.signal import Bell, Signal
 from geartrain.engine.supervisor import Supervisor
-from geartrain.errors import BadValue, DaemonError, PipelineFailed, ProcessFailed, leaves
+from geartrain.errors import BadValue, DaemonError, Fault, PipelineFailed, PipelineFaulty, ProcessFailed, leaves
 from geartrain.ports.lifeline import Lifeline
 from geartrain.ports.log_capture import LogCapture, LogFile
 from geartrain.ports.process import Command, Exit, Process, Processes, RealProcesses
@@ -234,6 +234,8 @@ class Launcher:
 
     def __init__(self, pipeline: Pipeline, processes: Processes | None = None, watcher: Watcher | None = None) -> None:
         pipeline.checked()
+        if cannot_yet := tuple(_cannot_yet(pipeline.spec)):
+            raise PipelineFaulty(cannot_yet)
         self.spec: PipelineSpec = pipeline.spec
         self.roll = Roll(self.spec, watcher)
         self.processes = processes or RealProcesses()
@@ -428,6 +430,20 @@ class Launcher:
 
     def _is_source(self, daemon: str) -> bool:
         return not any(channel.reader is not None and channel.reader.daemon == daemon for channel in self.spec.channels)
+
+
+def _cannot_yet(spec: PipelineSpec) -> Iterator[Fault]:
+    """What may be declared, and cannot be run so far: better said than left out."""
+    for daemon in spec.daemons:
+        if daemon.run is None:
+            yield Fault(spec.file, f"daemons.{daemon.name}.command", "foreign programs cannot be run yet")
+        if daemon.start_within is not None:
+            yield Fault(spec.file, f"daemons.{daemon.name}.start_within", "is not looked at yet; leave it out")
+    for channel in spec.channels:
+        if channel.transport == "tcp":
+            yield Fault(spec.file, f"channels.{channel.name}.transport", 'only "auto" and "ipc" can be run yet')
+        if channel.on_peer_restart == "restart":
+            yield Fault(spec.file, f"channels.{channel.name}.on_peer_restart", 'only "resume" can be run yet')
 
 
 def run(pipeline: Pipeline) -> None:
