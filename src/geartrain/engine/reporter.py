@@ -3,6 +3,7 @@
 import logging
 
 from geartrain.engine.context import ClockLogger
+from geartrain.errors import ProcessFailed
 from geartrain.ports.clock import Clock
 from geartrain.ports.observer import Observer, Watch, tell
 from geartrain.rules.lifecycle import DaemonFailurePhase, End, Pause
@@ -64,6 +65,9 @@ class Reporter:
         """What followed. An error that is raised to the caller needs no second report here."""
         logger = self.logger_of(daemon)
         match order:
+            # How a process ended says it all; a traceback would be that of whoever waited for it.
+            case Pause(delay_s) if isinstance(error, ProcessFailed):
+                logger.warning("%s; again in %g s", error, delay_s)
             case Pause(delay_s):
                 logger.warning("daemon %r failed; again in %g s", daemon, delay_s, exc_info=error)
             case End(None):
