@@ -284,12 +284,9 @@ class Node(Observer):
                     case Go(daemon):
                         self._places[daemon].go.set()
                     case Stop(daemon, grace_s):
-                        self._tasks.start_soon(self._stop, daemon, grace_s)
+                        self._tasks.start_soon(self._supervisor.stop_one, daemon, grace_s)
                     case _:
                         pass
-
-    async def _stop(self, daemon: str, grace_s: float) -> None:
-        await self._supervisor.stop_one(daemon, grace_s)
 
 
 async def live(order: NodeOrder) -> int:

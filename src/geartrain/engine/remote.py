@@ -265,8 +265,8 @@ class RemoteReceive(ReadingEnd[T]):
         if reader.items:
             return True
         if reader.over:
-            self._reader.ask()
-            self._reader.flow(at_once=True)
+            reader.ask()
+            reader.flow(at_once=True)
             self._wire.speak()
             if reader.aborted:
                 raise PeerLost(f"the writer of {self._wire} left by an error; everything it sent has been received")
