@@ -31,13 +31,22 @@ class Source(Daemon):
 
 
 class Sink(Daemon):
-    """Prints the first numbers; `fail_at` raises. One that stays does not end by itself, a deaf one not at all."""
+    """Prints the first numbers; `fail_at` raises, and `hang_at` never returns.
+
+    One that stays does not end by itself, a deaf one not at all.
+    """
 
     def __init__(
-        self, inp: ReceiveStream[int], fail_at: int | None = None, stays: bool = False, deaf: bool = False
+        self,
+        inp: ReceiveStream[int],
+        fail_at: int | None = None,
+        hang_at: int | None = None,
+        stays: bool = False,
+        deaf: bool = False,
     ) -> None:
         self.inp = inp
         self._fail_at = fail_at
+        self._hang_at = hang_at
         self._stays = stays or deaf
         self._deaf = deaf
 
@@ -48,6 +57,8 @@ class Sink(Daemon):
             async for number in self.inp:
                 if number == self._fail_at:
                     raise ValueError(f"{number} is too much")
+                while number == self._hang_at:
+                    pass
                 if number < 3:
                     say(f"got {number}")
             if self._stays:

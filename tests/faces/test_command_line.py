@@ -319,6 +319,23 @@ def test_a_live_run_tells_how_it_is_and_is_restarted_killed_and_stopped(running:
         assert live.ends()[0] == 0
 
 
+def test_a_daemon_that_hangs_shows_where(running: Running, told_here: Told) -> None:
+    with running(COUNTING, "--set", "daemons.sink.config.hang_at=3") as live:
+        live.until(*READY)
+        # The third number has been printed; the fourth comes at once, and is looked for until it hangs.
+        while "while number == self._hang_at:" not in (found := told_here("stack", "sink")).stdout:
+            assert found.returncode == 0
+        assert found.stdout.startswith("process sink (pid ")
+        assert 'parts.py", line ' in found.stdout
+
+        first, *_ = (json.loads(line) for line in told_here("stack", "source", "--format", "json").stdout.splitlines())
+        assert first["current"]
+        assert first["calls"][-1]["function"] == "_run_module_as_main"
+        assert "did you mean 'sink'?" in told_here("stack", "snk").stderr
+        assert told_here("kill", "sink").returncode == 0
+        assert live.ends()[0] == 1
+
+
 def test_nobody_but_the_user_can_ask_a_run(running: Running, place: Path) -> None:
     with running(COUNTING) as live:
         live.until(*READY)
@@ -339,7 +356,7 @@ def test_of_several_runs_one_must_be_named(running: Running, told_here: Told) ->
         assert one.ends()[0] == 0
 
 
-@pytest.mark.parametrize("words", [("ps",), ("stop",), ("kill", "sink"), ("restart", "sink")])
+@pytest.mark.parametrize("words", [("ps",), ("stop",), ("kill", "sink"), ("restart", "sink"), ("stack", "sink")])
 def test_when_nothing_runs_that_is_said_with_69(words: tuple[str, ...], told_here: Told) -> None:
     found = told_here(*words)
     assert (found.returncode, found.stdout) == (69, "")

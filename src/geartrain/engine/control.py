@@ -53,15 +53,22 @@ class AskKill(Ask, frozen=True, tag="kill"):
     daemon: str
 
 
+class AskStack(Ask, frozen=True, tag="stack"):
+    """Where does each thread of the daemon's process stand?"""
+
+    daemon: str
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """`refused` says why nothing was done."""
 
     pipeline: str = ""
     refused: str | None = None
     daemons: tuple[Standing, ...] = ()
+    stack: str = ""
 
 
-Question = AskStandings | AskStop | AskRestart | AskKill
+Question = AskStandings | AskStop | AskRestart | AskKill | AskStack
 
 _questions = msgspec.json.Decoder(Question)
 
@@ -83,19 +90,21 @@ class Control:
     async def _answer_one(self, stream: anyio.abc.SocketStream) -> None:
         async with stream:
             try:
-                answer = self._answer(await _line(stream))
+                answer = await self._answer(await _line(stream))
                 await stream.send(msgspec.json.encode(answer) + b"\n")
                 # Whoever waits for the end of the run keeps the connection.
                 await stream.receive(1)
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 return
 
-    def _answer(self, line: bytes) -> Answer:
+    async def _answer(self, line: bytes) -> Answer:
         try:
-            daemons = self._do(_questions.decode(line))
+            question = _questions.decode(line)
+            daemons = self._do(question)
+            stack = await self._launcher.stacks(question.daemon) if isinstance(question, AskStack) else ""
         except (GeartrainError, ValueError, RecursionError) as error:
             return Answer(pipeline=self._launcher.spec.name, refused=str(error))
-        return Answer(pipeline=self._launcher.spec.name, daemons=daemons)
+        return Answer(pipeline=self._launcher.spec.name, daemons=daemons, stack=stack)
 
     def _do(self, question: Question) -> tuple[Standing, ...]:
         match question:

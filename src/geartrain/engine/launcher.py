@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.abc
@@ -28,6 +29,7 @@ from geartrain.ports.lifeline import Lifeline
 from geartrain.ports.log_capture import LogCapture, LogFile
 from geartrain.ports.process import Command, Exit, Process, Processes, RealProcesses
 from geartrain.ports.run_directory import RunDirectory, new_run, state_dir
+from geartrain.ports.stacks import Stacks
 from geartrain.rules import wiring
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.nearest import did_you_mean
@@ -73,6 +75,7 @@ class NodeProcess(Daemon):
         self._control: anyio.abc.SocketStream | None = None
         self._listener = Listener()
         self._logs: list[LogCapture] = []
+        self._stacks = Stacks(launcher.stacks_path(process))
         self._gone = False
         self._again = False
 
@@ -166,6 +169,11 @@ class NodeProcess(Daemon):
     def last_lines(self) -> list[str]:
         """What the process printed last."""
         return [line for log in self._logs for line in log.tail()[-10:]]
+
+    async def stacks(self) -> str:
+        """Where each of its threads stands, also when its loop hangs; `ProcessFailed` says why it cannot be told."""
+        assert self._process is not None
+        return await self._stacks.ask(self._process)
 
     def kill(self, *, again: bool) -> None:
         """End its group at once; `again` starts it anew, and its policy is not asked."""
@@ -273,6 +281,9 @@ class Launcher:
     def log_file(self, name: str) -> LogFile:
         return LogFile(self._state / f"{name}.log")
 
+    def stacks_path(self, process: str) -> Path:
+        return self.run.folder / f"{process}.stacks"
+
     def order_for(self, process: str, control: int) -> NodeOrder:
         self._generations[process] = self._generations.get(process, 0) + 1
         return NodeOrder(
@@ -286,6 +297,7 @@ class Launcher:
             path=tuple(sys.path),
             folder=None if self._folder is None else str(self._folder),
             aside=str(self._state),
+            stacks=str(self.stacks_path(process)),
             daemons=tuple(self._order_of(daemon) for daemon in self.left_of(process).values()),
         )
 
@@ -415,6 +427,10 @@ class Launcher:
     def kill(self, daemon: str) -> None:
         """End the process of this daemon at once. What its policy says of a death comes then."""
         self._node_of(daemon).kill(again=False)
+
+    async def stacks(self, daemon: str) -> str:
+        """Where each thread of the process of this daemon stands."""
+        return await self._node_of(daemon).stacks()
 
     def _node_of(self, daemon: str) -> NodeProcess:
         names = [spec.name for spec in self.spec.daemons]

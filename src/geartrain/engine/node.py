@@ -35,6 +35,7 @@ from geartrain.ports.inner import InnerTransport
 from geartrain.ports.lifeline import hold_lifeline
 from geartrain.ports.observer import Observer
 from geartrain.ports.process import take_bootstrap
+from geartrain.ports.stacks import show_stacks
 from geartrain.ports.transport import find
 from geartrain.rules.lifecycle import DaemonFailurePhase
 from geartrain.rules.orders import (
@@ -317,6 +318,7 @@ def main() -> int:
     order = msgspec.json.decode(take_bootstrap(), type=NodeOrder)
     hold_lifeline(order.lifeline, order.launcher)
     os.set_inheritable(order.control, False)
+    show_stacks(Path(order.stacks))
     sys.path[:] = order.path
     return anyio.run(live, order, backend=order.backend)
 

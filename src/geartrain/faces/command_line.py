@@ -13,12 +13,12 @@ from typing import IO, Any, Literal, NoReturn, TypeVar
 import click
 import msgspec
 
-from geartrain.engine.control import Answer, AskKill, AskRestart, AskStandings, AskStop, Question, ask
+from geartrain.engine.control import Answer, AskKill, AskRestart, AskStack, AskStandings, AskStop, Question, ask
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing
 from geartrain.errors import GeartrainError, PipelineFaulty
 from geartrain.faces.health import Finding, findings
-from geartrain.faces.looks import Printer, in_columns
+from geartrain.faces.looks import Printer, in_calls, in_columns
 from geartrain.faces.running import FAILED, FAULTY, RunOrder, in_lines, refusal
 from geartrain.faces.runs import NothingRuns, followed, live_run, logs_in, state_of
 from geartrain.faces.target import pipeline_of
@@ -28,6 +28,7 @@ from geartrain.rules.graph import FORMATS, PictureFormat, picture
 from geartrain.rules.nearest import did_you_mean
 from geartrain.rules.pipeline import BACKENDS, Backend
 from geartrain.rules.pipeline_file import tables_of
+from geartrain.rules.stacks import threads_in
 
 UNAVAILABLE = 69
 INTERRUPTED = 130
@@ -286,6 +287,26 @@ def kill(daemon: str, run_name: str | None) -> None:
     Example: geartrain kill camera
     """
     _ask(run_name, AskKill(daemon))
+
+
+@geartrain.command()
+@click.argument("daemon")
+@run_option
+@format_option
+def stack(daemon: str, run_name: str | None, form: TableFormat) -> None:
+    """Show where each thread of the process of a daemon stands, also when it hangs.
+
+    The thread that daemons run in comes first, its last call on top.
+
+    Example: geartrain stack detector
+    """
+    answer = _ask(run_name, AskStack(daemon))
+    threads = threads_in(answer.stack)
+    if form == "json":
+        _print("".join(f"{msgspec.json.encode(thread).decode()}\n" for thread in threads))
+    else:
+        standing = next(standing for standing in answer.daemons if standing.daemon == daemon)
+        _print(f"process {standing.process} (pid {standing.pid})\n{in_calls(threads)}")
 
 
 @geartrain.command()

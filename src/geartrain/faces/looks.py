@@ -3,9 +3,12 @@
 A pipe gets plain text. NO_COLOR and TERM=dumb take colours away, FORCE_COLOR gives them to everybody.
 """
 
+import linecache
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
+
+from geartrain.rules.stacks import ThreadStack
 
 _PALETTE = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _RED = 31
@@ -24,6 +27,19 @@ def in_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
     return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def in_calls(threads: Sequence[ThreadStack]) -> str:
+    """Stacks as text, each call with its line of source where that can be read."""
+    return "".join(line for thread in threads for line in _of_thread(thread))
+
+
+def _of_thread(thread: ThreadStack) -> Iterator[str]:
+    yield f"\nthread {thread.name or thread.thread}, most recent call first:\n"
+    for call in thread.calls:
+        yield f'  File "{call.file}", line {call.line}, in {call.function}\n'
+        if source := linecache.getline(call.file, call.line).strip():
+            yield f"    {source}\n"
 
 
 class Printer:

@@ -51,6 +51,37 @@ def look_at(pid: int) -> Entry | None:
     return Entry(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[17]), int(fields[19]))
 
 
+class Signals(NamedTuple):
+    """How a process, or its main thread, stands to each signal: one bit for each."""
+
+    pending: int
+    blocked: int
+    caught: int
+
+    def awaits(self, number: int) -> bool:
+        """Whether one of this number has been sent to it and not arrived."""
+        return bool(self.pending >> (number - 1) & 1)
+
+    def blocks(self, number: int) -> bool:
+        """Whether its main thread does not hear it now; a handler that runs does not hear its own signal."""
+        return bool(self.blocked >> (number - 1) & 1)
+
+    def catches(self, number: int) -> bool:
+        return bool(self.caught >> (number - 1) & 1)
+
+
+def signals_of(pid: int) -> Signals | None:
+    """None when there is no such process, or it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            said = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    if said[b"State"].split()[0] in (b"Z", b"X"):
+        return None
+    return Signals(*(int(said[name], 16) for name in (b"ShdPnd", b"SigBlk", b"SigCgt")))
+
+
 def table() -> list[Entry]:
     """Every process that can be seen."""
     looks = (look_at(int(name)) for name in os.listdir("/proc") if name.isdigit())

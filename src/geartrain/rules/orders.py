@@ -68,6 +68,8 @@ class NodeOrder(Struct, frozen=True, kw_only=True):
     path: tuple[str, ...]
     folder: str | None
     aside: str
+    # The file for the stacks of its threads, when it is asked for them.
+    stacks: str
     daemons: tuple[DaemonOrder, ...]
 
 
