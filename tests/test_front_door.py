@@ -68,4 +68,5 @@ def test_the_built_wheel_holds_what_an_editable_install_shows(tmp_path: Path) ->
     here = {path.relative_to(root / "src") for path in (root / "src").rglob("*.py")}
     here |= {path.relative_to(root / "transports") for path in (root / "transports").rglob("*.py")}
     here |= {Path("geartrain/py.typed"), Path("geartrain_zmq/py.typed")}
+    here |= {path.relative_to(root / "src") for path in (root / "src/geartrain/faces/template").iterdir()}
     assert held == {str(path) for path in here}

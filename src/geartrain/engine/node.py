@@ -7,6 +7,7 @@ ends, and its reading ends begin again with what the last one had not finished. 
 closed, and the process stays until all that was sent is stable.
 """
 
+import io
 import os
 import socket
 import sys
@@ -319,6 +320,10 @@ def main() -> int:
     hold_lifeline(order.lifeline, order.launcher)
     os.set_inheritable(order.control, False)
     show_stacks(Path(order.stacks))
+    # Whoever follows the logs sees a line when it is printed; a pipe would get them a page at a time.
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(line_buffering=True)
     sys.path[:] = order.path
     return anyio.run(live, order, backend=order.backend)
 

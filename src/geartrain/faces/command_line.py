@@ -1,13 +1,16 @@
 """The command `geartrain`: checks and draws pipelines, runs them, and talks to those that run.
 
 Data goes to stdout and words about it to stderr. 0 ended well, 1 a daemon failed or something is wrong with this
-machine, 2 usage or a faulty pipeline, 69 no pipeline runs, 130 cut short by Ctrl-C, 128+n ended by a signal.
+machine, 2 usage or a faulty pipeline, 69 no pipeline runs, 73 a project cannot be written, 130 cut short by Ctrl-C,
+128+n ended by a signal.
 """
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, TypeVar
 
 import click
@@ -19,6 +22,7 @@ from geartrain.engine.roll import Standing
 from geartrain.errors import GeartrainError, PipelineFaulty
 from geartrain.faces.health import Finding, findings
 from geartrain.faces.looks import Printer, in_calls, in_columns
+from geartrain.faces.making import NotMade, make_project
 from geartrain.faces.running import FAILED, FAULTY, RunOrder, in_lines, refusal
 from geartrain.faces.runs import NothingRuns, followed, live_run, logs_in, state_of
 from geartrain.faces.target import pipeline_of
@@ -31,6 +35,7 @@ from geartrain.rules.pipeline_file import tables_of
 from geartrain.rules.stacks import threads_in
 
 UNAVAILABLE = 69
+CANNOT_CREATE = 73
 INTERRUPTED = 130
 
 TableFormat = Literal["table", "json"]
@@ -55,6 +60,22 @@ class Unavailable(Refused):
     exit_code = UNAVAILABLE
 
 
+class CannotCreate(Refused):
+    """What was to be written cannot be."""
+
+    exit_code = CANNOT_CREATE
+
+
+def _refusal_of(error: GeartrainError) -> type[Refused]:
+    match error:
+        case NothingRuns():
+            return Unavailable
+        case NotMade():
+            return CannotCreate
+        case _:
+            return Refused
+
+
 class Group(click.Group):
     """Commands that are refused with the nearest name."""
 
@@ -62,8 +83,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except GeartrainError as error:
-            kind = Unavailable if isinstance(error, NothingRuns) else Refused
-            raise kind(error, verbose=ctx.params["verbose"]) from error
+            raise _refusal_of(error)(error, verbose=ctx.params["verbose"]) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -170,6 +190,17 @@ def config(target: str, overrides: tuple[str, ...], form: Literal["toml", "json"
     """
     tables = tables_of(_checked(target, overrides).spec)
     _print(toml_text(tables) if form == "toml" else f"{msgspec.json.encode(tables).decode()}\n")
+
+
+@geartrain.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def new(folder: Path) -> None:
+    """Write a small project that works: a pipeline of two processes, and its test.
+
+    Example: geartrain new demo
+    """
+    _print("".join(f"{path}\n" for path in make_project(folder)))
+    click.echo(f"Go on there: cd {shlex.quote(str(folder))} && geartrain run pipeline.toml", err=True)
 
 
 # -- running --------------------------------------------------------------------------------------------------------
