@@ -7,12 +7,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geartrain.errors import WireError
-from geartrain.rules.orders import WORD_MOST, Ended, Failed, Finished, Go, Listener, Ready, Report, Said, Stop, to_line
+from geartrain.rules.orders import (
+    WORD_MOST,
+    Ended,
+    Failed,
+    Finished,
+    Go,
+    Listener,
+    Noted,
+    Over,
+    Quit,
+    Ready,
+    Report,
+    Said,
+    Stop,
+    to_line,
+)
 
 REPORT = Report(
     daemon="camera", process="left", pid=7, phase="run", attempt=2, error="OSError: \n cable", trace="a\nb\n"
 )
-WORDS: list[Said] = [Ready("a"), Go("b"), Stop("c", 0.5), Failed(REPORT, escalates=True), Ended("d"), Finished("e")]
+WORDS: list[Said] = [
+    Ready("a"),
+    Go("b"),
+    Stop("c", 0.5),
+    Failed(REPORT, escalates=True),
+    Ended("d"),
+    Finished("e"),
+    Noted("e"),
+    Over("frames", "ignored"),
+    Quit(1.5),
+]
 
 
 @given(st.lists(st.integers(0, 400), max_size=20))

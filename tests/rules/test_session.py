@@ -425,6 +425,37 @@ def test_a_reader_that_has_closed_ends_the_writer() -> None:
         net.writer.has_room()
 
 
+def test_a_writer_whose_reader_will_never_come_again_has_nothing_to_wait_for() -> None:
+    net = met()
+    net.send(1)
+    net.writer.lose_reader(discards=False)
+    assert net.writer.settled
+    with pytest.raises(ChannelClosed, match="reader of channel 'numbers' has closed"):
+        net.writer.has_room()
+
+
+def test_a_writer_whose_reader_died_and_is_ignored_discards_and_counts() -> None:
+    net = met()
+    net.writer.lose_reader(discards=True)
+    net.writer.has_room()
+    net.writer.overflow(b"1")
+    net.writer.overflow(b"2")
+    assert net.writer.dropped == 2
+    assert net.writer.settled
+
+
+def test_a_reader_whose_writer_will_never_come_again_takes_what_has_come_and_ends() -> None:
+    net = met()
+    net.send(5)
+    net.settle()
+    net.reader.lose_writer()
+    assert not net.reader.ended
+    net.reader.ask()
+    assert net.reader.take() == 5
+    assert net.reader.ended
+    assert not net.reader.aborted
+
+
 def test_a_new_life_of_the_writer_tells_what_died_with_the_old_one() -> None:
     net = met(8)
     for item in range(5):

@@ -5,6 +5,7 @@ import signal
 import sys
 
 import anyio
+import anyio.lowlevel
 from msgspec import Struct
 
 from geartrain import Context, Daemon, ReceiveStream, SendStream, daemon
@@ -60,15 +61,33 @@ def misbehave(how: str) -> None:
 
 
 class Sink(Daemon):
-    """Writes each item with its mark into a file, which outlives it."""
+    """Writes each item with its mark into a file, which outlives it; at its end it does what it is told."""
 
-    def __init__(self, frames: ReceiveStream[Frame], ledger: str) -> None:
+    def __init__(self, frames: ReceiveStream[Frame], ledger: str, at_its_end: str = "") -> None:
         self.frames = frames
         self.ledger = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self.at_its_end = at_its_end
 
     async def run(self, ctx: Context) -> None:
         async for frame in self.frames:
             os.write(self.ledger, f"{frame.number} {int(self.frames.mark.redelivered)}\n".encode())
+
+    async def on_stop(self, ctx: Context) -> None:
+        misbehave(self.at_its_end)
+
+
+class Tidy(Daemon):
+    """Waits for ever, and leaves a file when it is stopped."""
+
+    def __init__(self, note: str) -> None:
+        self.note = note
+
+    async def run(self, ctx: Context) -> None:
+        await anyio.sleep_forever()
+
+    async def on_stop(self, ctx: Context) -> None:
+        await anyio.lowlevel.checkpoint()
+        await anyio.Path(self.note).write_text("tidy")
 
 
 @daemon

@@ -13,7 +13,7 @@ from geartrain import Pipeline, RestartPolicy
 from geartrain.engine.launcher import Launcher
 from geartrain.errors import PipelineFailed, PipelineFaulty
 from geartrain.ports.run_directory import live_runs
-from tests.walks.parts import Middle, Sink, Source, deaf, forever
+from tests.walks.parts import Middle, Sink, Source, Tidy, deaf, forever
 
 PATIENCE_S = 30
 
@@ -123,6 +123,38 @@ async def test_a_daemon_whose_failure_is_ignored_is_discarded_for_and_the_others
     launcher = await run(chain(anyio_backend, ledger, total=100, middles=[{"on_error": "ignore", "at": 50}]))
     assert [number for number, _ in ledger.entries] == list(range(50))
     assert [report.daemon for report in launcher.reports] == ["middle0"]
+
+
+async def test_a_process_whose_death_is_ignored_is_discarded_for_and_the_others_end(
+    anyio_backend: Loop, ledger: Ledger
+) -> None:
+    pipeline = chain(anyio_backend, ledger, total=200, middles=[{"on_error": "ignore", "at": 50, "does": "die"}])
+    await run(pipeline)
+    arrived = [number for number, _ in ledger.entries]
+    assert arrived == list(range(len(arrived)))
+    assert len(arrived) <= 50
+
+
+async def test_whoever_is_killed_after_it_has_finished_is_not_started_again(
+    anyio_backend: Loop, ledger: Ledger
+) -> None:
+    pipeline = Pipeline("ending", backend=anyio_backend)
+    source = pipeline.add(Source, name="source", config={"total": 10})
+    sink = pipeline.add(Sink, name="sink", on_error="restart", config={"ledger": str(ledger.path), "at_its_end": "die"})
+    pipeline.connect(source.out, sink.frames)
+    launcher = await run(pipeline)
+    ledger.assert_complete(10)
+    assert [standing.restarts for standing in launcher.roll.standings()] == [0, 0]
+
+
+async def test_a_failure_that_ends_the_pipeline_lets_the_others_clean_up(
+    anyio_backend: Loop, ledger: Ledger, tmp_path: Path
+) -> None:
+    pipeline = chain(anyio_backend, ledger, total=100, middles=[{"on_error": "shutdown", "at": 3}])
+    pipeline.add(Tidy, name="tidy", config={"note": str(tmp_path / "note")})
+    with pytest.raises(PipelineFailed, match="the lens is dirty"):
+        await run(pipeline)
+    assert (tmp_path / "note").read_text() == "tidy"
 
 
 @pytest.mark.parametrize("source", [forever, deaf])

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from geartrain.engine.daemon import Daemon
 from geartrain.engine.hosted import FINALIZE_TIMEOUT_S
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Roll, Stream, Watcher
-from geartrain.engine.signal import Bell, Signal
+from geartrain.engine.signal import Bell, Lock, Signal
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import BadValue, DaemonError, Fault, PipelineFailed, PipelineFaulty, ProcessFailed, leaves
 from geartrain.ports.lifeline import Lifeline
@@ -40,8 +40,12 @@ from geartrain.rules.orders import (
     Failed,
     Finished,
     Go,
+    Gone,
     Listener,
     NodeOrder,
+    Noted,
+    Over,
+    Quit,
     Ready,
     Report,
     Said,
@@ -54,11 +58,38 @@ from geartrain.rules.restart import RestartPolicy
 # A source that does not look whether it should stop is cancelled after this; the others have what is left.
 SOURCE_GRACE_S = 0.5
 
+# Who is cancelled because the run is over may clean up for so long, and then there is a moment to leave in.
+FINALIZE_S = 1.5
+QUIT_S = FINALIZE_TIMEOUT_S
+
 # A process that hears nothing more from here cancels its daemons this long after the grace.
 _LATER_S = 2.0
 
 _CHUNK = 64 * 1024
 _STREAMS: tuple[Stream, ...] = ("out", "err")
+
+
+class Reading:
+    """What one process prints, read from its first moment until it has ended."""
+
+    def __init__(self, logs: Sequence[LogCapture]) -> None:
+        self._logs = logs
+        self._scope = anyio.CancelScope()
+        self._over = Signal("the end of the logs")
+
+    async def live(self) -> None:
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    for log in self._logs:
+                        tasks.start_soon(log.run)
+        finally:
+            self._over.set()
+
+    async def end(self) -> None:
+        """Whatever is still in its pipes is taken, and nothing after that."""
+        self._scope.cancel()
+        await self._over.wait()
 
 
 class NodeProcess(Daemon):
@@ -73,8 +104,10 @@ class NodeProcess(Daemon):
         self._ready: set[str] = set()
         self._process: Process | None = None
         self._control: anyio.abc.SocketStream | None = None
+        self._saying = Lock()
         self._listener = Listener()
         self._logs: list[LogCapture] = []
+        self._reading: Reading | None = None
         self._stacks = Stacks(launcher.stacks_path(process))
         self._gone = False
         self._again = False
@@ -120,6 +153,7 @@ class NodeProcess(Daemon):
         )
         for log in self._logs:
             log.handed_over()
+        self._reading = launcher.read(self._logs)
         launcher.run.record(self.name, process.pid)
         launcher.roll.spawned(self.name, process.pid)
         return process
@@ -130,25 +164,32 @@ class NodeProcess(Daemon):
             await self._forget_the_former_life()
             await self._begin()
             exited = await self._one_life()
-        self._judge(exited)
+        try:
+            self._judge(exited)
+        except ProcessFailed:
+            if self._launcher.ignores(self.name):
+                await self._launcher.give_up(self.name)
+            raise
 
     async def _one_life(self) -> Exit:
         assert self._process is not None
         async with anyio.create_task_group() as tasks:
-            for log in self._logs:
-                tasks.start_soon(log.run)
             tasks.start_soon(self._say_go)
             while not self._gone:
                 await self._hear_some()
             exited = await self._process.wait_group()
             tasks.cancel_scope.cancel()
+        await self._end_logs()
+        await self._launcher.tell_of(self.name, "finished", self._launcher.finished)
         return exited
+
+    async def _end_logs(self) -> None:
+        if self._reading is not None:
+            await self._reading.end()
 
     async def _forget_the_former_life(self) -> None:
         assert self._control is not None
         await self._control.aclose()
-        for log in self._logs:
-            log.close()
         self.ended.clear()
         self.report = None
         self._ready.clear()
@@ -182,14 +223,30 @@ class NodeProcess(Daemon):
         self._process.kill_group(signal.SIGKILL)
 
     async def on_stop(self, ctx: Context) -> None:
+        try:
+            await self._quit()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._end()
+
+    async def _quit(self) -> None:
+        """Somebody else's failure may have ended the run: the daemons here may clean up all the same."""
+        if self._process is None or self._control is None or self._process.group_is_empty():
+            return
+        with anyio.move_on_after(QUIT_S):
+            await self.say(Quit(FINALIZE_S))
+            while not self._gone:
+                await self._hear_some()
+            await self._process.wait_group()
+
+    async def _end(self) -> None:
         self._launcher.present.pop(self.name, None)
         if self._process is not None:
             self._process.kill_group(signal.SIGKILL)
             await self._process.wait_group()
         if self._control is not None:
             await self._control.aclose()
-        for log in self._logs:
-            log.close()
+        await self._end_logs()
         self._launcher.last_lines[self.name] = self.last_lines()
         self._launcher.run.forget(self.name)
         self._launcher.news.ring()
@@ -203,7 +260,8 @@ class NodeProcess(Daemon):
     async def say(self, word: Said) -> None:
         assert self._control is not None
         try:
-            await self._control.send(to_line(word))
+            async with self._saying:
+                await self._control.send(to_line(word))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._gone = True
 
@@ -216,6 +274,8 @@ class NodeProcess(Daemon):
             return
         for word in self._listener.feed(chunk):
             self._hear(word)
+            if isinstance(word, Finished):
+                await self.say(Noted(word.daemon))
 
     def _hear(self, word: Said) -> None:
         match word:
@@ -254,6 +314,8 @@ class Launcher:
         self.reports: list[Report] = []
         # A daemon that has finished is finished: it is not started again when its process dies later.
         self.finished: set[str] = set()
+        # A daemon whose process has died, which is ignored.
+        self.given_up: set[str] = set()
         self.failure: Report | None = None
         self.last_lines: dict[str, list[str]] = {}
         self.run: RunDirectory = new_run(self.spec.name)
@@ -263,6 +325,7 @@ class Launcher:
         self._supervisor = Supervisor()
         self._generations: dict[str, int] = {}
         self._stopping = False
+        self._readers: anyio.abc.TaskGroup
 
     # -- what a process is told ---------------------------------------------------------------------------------------
 
@@ -339,8 +402,40 @@ class Launcher:
             retain=channel.retain or max(retain, channel.maxsize, 1),
             max_deliveries=channel.max_deliveries,
             counter=str(self.run.folder / f"{self.run.socket_path(channel.name).name}.count") if sends else None,
-            over=(channel.reader if sends else channel.writer).daemon in self.finished,
+            over=self._how_gone((channel.reader if sends else channel.writer).daemon),
         )
+
+    def _how_gone(self, daemon: str) -> Gone | None:
+        if daemon in self.given_up:
+            return "ignored"
+        return "finished" if daemon in self.finished else None
+
+    async def tell_of(self, process: str, gone: Gone, which: Container[str]) -> None:
+        """Its process has ended, and these daemons of it are gone for good: those at their other ends are told."""
+        mine = self.daemons_of(process)
+        for channel in self.spec.channels:
+            assert channel.writer is not None
+            assert channel.reader is not None
+            for here, there in ((channel.writer, channel.reader), (channel.reader, channel.writer)):
+                node = self.present.get(self._process_of(there.daemon))
+                if here.daemon in mine and here.daemon in which and there.daemon not in mine and node is not None:
+                    await node.say(Over(channel.name, gone))
+
+    def ignores(self, process: str) -> bool:
+        """Whether the others go on without it when it dies."""
+        return _policy_of(self.daemons_of(process))[0] == "ignore"
+
+    async def give_up(self, process: str) -> None:
+        """It has died, which is ignored: what is sent to its daemons is discarded, and nothing comes from them."""
+        left = self.left_of(process)
+        self.given_up.update(left)
+        await self.tell_of(process, "ignored", left)
+
+    def read(self, logs: Sequence[LogCapture]) -> "Reading":
+        """Read what a process prints, from its first moment on."""
+        reading = Reading(logs)
+        self._readers.start_soon(reading.live)
+        return reading
 
     def note(self, report: Report) -> None:
         self.reports.append(report)
@@ -354,7 +449,7 @@ class Launcher:
         """Until every daemon has returned. Raises `PipelineFailed` when one failed and its policy did not absorb it."""
         failures: list[BaseException] = []
         try:
-            async with self._supervisor as supervisor:
+            async with anyio.create_task_group() as self._readers, self._supervisor as supervisor:
                 for process in dict.fromkeys(daemon.process for daemon in self.spec.daemons):
                     policy, restart = _policy_of(self.daemons_of(process))
                     supervisor.add(NodeProcess, self, process, name=process, on_error=policy, restart=restart)
@@ -401,10 +496,10 @@ class Launcher:
         """Cancel everybody, whose `on_stop` has a moment, and then end the processes."""
         self._stopping = True
         self._supervisor.signal_stop()
-        with anyio.move_on_after(FINALIZE_TIMEOUT_S):
-            for name in self._alive():
-                await self._say_stop(name, 0.0)
-            while self._alive():
+        with anyio.move_on_after(QUIT_S):
+            for node in tuple(self.present.values()):
+                await node.say(Quit(FINALIZE_S))
+            while self.present:
                 await self.news.wait()
         await self._supervisor.stop(grace=0)
 
@@ -412,9 +507,6 @@ class Launcher:
         node = self.present.get(self._process_of(daemon))
         if node is not None and daemon not in node.ended:
             await node.say(Stop(daemon, grace_s))
-
-    def _alive(self) -> tuple[str, ...]:
-        return tuple(name for name in self.roll.unfinished() if self._process_of(name) in self.present)
 
     # -- what people ask for ------------------------------------------------------------------------------------------
 

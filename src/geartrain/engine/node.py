@@ -4,7 +4,8 @@
 
 The ends of a daemon's channels live as long as the process: a daemon that is made anew goes on with the same writing
 ends, and its reading ends begin again with what the last one had not finished. When `run` returns, the writing ends are
-closed, and the process stays until all that was sent is stable.
+closed, and the process stays until all that was sent is stable. Its writers are let go only when the launcher knows
+that the daemon has finished: whoever is killed before that is started again, and its writers are still there for it.
 """
 
 import io
@@ -29,7 +30,7 @@ from geartrain.engine.declare import Target, build, load_daemon, signature_of
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.options import ChannelOptions
 from geartrain.engine.remote import Hands, RemoteReceive, RemoteSend, reading, writing
-from geartrain.engine.signal import Signal
+from geartrain.engine.signal import Lock, Signal
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import DaemonError, EndOfStream, in_words, leaves
 from geartrain.ports.inner import InnerTransport
@@ -46,8 +47,12 @@ from geartrain.rules.orders import (
     Failed,
     Finished,
     Go,
+    Gone,
     Listener,
     NodeOrder,
+    Noted,
+    Over,
+    Quit,
     Ready,
     Report,
     Said,
@@ -68,6 +73,7 @@ class Place:
         self.target = target
         self.ends = ends
         self.go = Signal(f"the start of {order.name}")
+        self.noted = Signal(f"the launcher's knowledge that {order.name} has finished")
         self.lives = 0
 
     @property
@@ -98,14 +104,25 @@ class Place:
                 (found[port.name],) = ends
         return found
 
-    async def finish(self) -> None:
-        """The daemon wants nothing more: what it sent is waited for, and only then its writers are let go."""
+    async def hand_over(self) -> None:
+        """The daemon wants nothing more: return when all that it sent is stable."""
         for out in self.outputs:
             await out.aclose()
         for out in self.outputs:
             await out.drain()
+
+    async def let_go(self) -> None:
+        """Nobody will look for this daemon any more: its writers need not wait."""
         for end in self.inputs:
             await end.aclose()
+
+    def lose(self, channel: str, gone: Gone) -> None:
+        """The daemon at the other end of this channel will never be there again."""
+        for order, end in self.ends:
+            if order.channel == channel and isinstance(end, RemoteSend):
+                end.lose_reader(discards=gone == "ignored")
+            elif order.channel == channel and isinstance(end, RemoteReceive):
+                end.lose_writer()
 
     async def discard(self) -> None:
         """The daemon is gone for good and the others go on: its edges discard, and count."""
@@ -117,7 +134,10 @@ class Place:
 
 
 async def _over(order: EndOrder) -> End:
-    """An end whose other end has been closed for good."""
+    """An end whose other end is gone for good."""
+    if order.sends and order.over == "ignored":
+        # What nobody will ever read is dropped and counted.
+        return open_channel(1, policy="drop_newest", name=order.channel).send
     channel: Channel[Any] = open_channel(1, name=order.channel)
     await (channel.recv if order.sends else channel.send).aclose()
     return channel.send if order.sends else channel.recv
@@ -154,8 +174,7 @@ class Piped(Daemon):
         self._node.say(Ready(self.name))
         await self._place.go.wait()
         await self._inner.run(ctx)
-        await self._place.finish()
-        self._node.say(Finished(self.name))
+        await self._node.finish(self._place)
 
     async def on_stop(self, ctx: Context) -> None:
         if self._inner is not None:
@@ -174,6 +193,7 @@ class Node(Observer):
         self._failed: set[str] = set()
         self._outbox: list[bytes] = []
         self._news = anyio.Event()
+        self._saying = Lock()
         self._supervisor = Supervisor(observer=self)
         self._discards: anyio.abc.TaskGroup | None = None
 
@@ -197,6 +217,13 @@ class Node(Observer):
                     )
                 # What was said before is heard now, when there is somebody whom it concerns.
                 self._tasks.start_soon(self._listen)
+
+    async def finish(self, place: Place) -> None:
+        """A daemon has returned. Returns when nothing of it is needed any more."""
+        await place.hand_over()
+        self.say(Finished(place.order.name))
+        await place.noted.wait()
+        await place.let_go()
 
     @asynccontextmanager
     async def _opened(self, order: DaemonOrder, inner: InnerTransport) -> AsyncIterator[None]:
@@ -249,7 +276,7 @@ class Node(Observer):
         assert self._discards is not None
         if daemon not in self._failed and place.go.is_set():
             # Who was cancelled by a stop has not let go of its channels, and the process may live on without it.
-            self._discards.start_soon(place.finish)
+            self._discards.start_soon(self.finish, place)
         elif daemon in self._failed and place.order.on_error == "ignore":
             self._discards.start_soon(place.discard)
         self.say(Ended(daemon))
@@ -274,9 +301,11 @@ class Node(Observer):
             await self.say_what_is_left()
 
     async def say_what_is_left(self) -> None:
-        lines, self._outbox = self._outbox, []
-        for line in lines:
-            await self._control.send(line)
+        """Return when all that was said until now has been handed over, whoever of us does it."""
+        async with self._saying:
+            while self._outbox:
+                await self._control.send(self._outbox[0])
+                del self._outbox[0]
 
     async def _listen(self) -> None:
         listener = Listener()
@@ -287,8 +316,23 @@ class Node(Observer):
                         self._places[daemon].go.set()
                     case Stop(daemon, grace_s):
                         self._tasks.start_soon(self._supervisor.stop_one, daemon, grace_s)
+                    case Noted(daemon):
+                        self._places[daemon].noted.set()
+                    case Over(channel, gone):
+                        for place in self._places.values():
+                            place.lose(channel, gone)
+                    case Quit(finalize_s):
+                        self._tasks.start_soon(self._quit, finalize_s)
                     case _:
                         pass
+
+    async def _quit(self, finalize_s: float) -> None:
+        async with anyio.create_task_group() as tasks:
+            for place in self._places.values():
+                tasks.start_soon(self._supervisor.stop_one, place.order.name, 0.0, finalize_s)
+        await self.say_what_is_left()
+        # What is not stable yet would be waited for.
+        self._tasks.cancel_scope.cancel()
 
 
 async def live(order: NodeOrder) -> int:

@@ -182,6 +182,12 @@ class RemoteSend(WritingEnd[T]):
     async def aclose(self) -> None:
         self.close()
 
+    def lose_reader(self, *, discards: bool) -> None:
+        """Somebody above knows that there will never be a reader any more: sends are refused, or discarded."""
+        self._is_lossy = self._is_lossy or discards
+        self._writer.lose_reader(discards=discards)
+        self._wire.look_again()
+
     def close(self, *, aborted: bool = False) -> None:
         self._writer.close(aborted=aborted)
         self._wire.speak()
@@ -362,6 +368,11 @@ class RemoteReceive(ReadingEnd[T]):
         """Return when the two ends have met; raises what keeps them from it."""
         await _connected(self._wire)
 
+    def lose_writer(self) -> None:
+        """Somebody above knows that there will never be a writer any more: what has come is all there is."""
+        self._reader.lose_writer()
+        self._wire.look_again()
+
     async def aclose(self) -> None:
         if not self._reader.done:
             self._reader.close()
@@ -387,7 +398,7 @@ class RemoteReceive(ReadingEnd[T]):
 
 
 async def _connected(wire: Wire[Any]) -> None:
-    await wire.wait_until(lambda: wire.session.connected)
+    await wire.wait_until(lambda: wire.session.connected or wire.session.alone)
     if wire.session.failure is not None:
         raise wire.session.failure
 

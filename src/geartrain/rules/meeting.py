@@ -76,6 +76,11 @@ class End:
         """The peer has said its last: there is no place for anybody after it."""
         return False
 
+    @property
+    def alone(self) -> bool:
+        """There is nobody at the other end any more, so there is nobody to wait for."""
+        return False
+
     def hello(self) -> Hello:
         raise AssertionError("an end says who it is")
 

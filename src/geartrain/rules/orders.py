@@ -6,11 +6,15 @@
     Go(daemon)           ------------------------->  run begins
     Stop(daemon, ...)    ------------------------->
                          <-------------------------  Failed(report), Ended(daemon)
+                         <-------------------------  Finished(daemon)    nothing of it is needed any more
+    Noted(daemon)        ------------------------->  only now its writers are let go
+    Over(channel, ...)   ------------------------->  the daemon at the other end will never be there again
+    Quit                 ------------------------->  everybody is cancelled, and nothing is waited for
 
 Each word is one line of JSON on a socket that both inherit: a person can read along.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
@@ -22,6 +26,10 @@ from geartrain.rules.restart import RestartPolicy
 
 # One word is never longer, so that who reads them needs no more room.
 WORD_MOST = 1024 * 1024
+
+
+# How the daemon at the other end of a channel went: it had finished, or its failure is ignored.
+Gone = Literal["finished", "ignored"]
 
 
 class EndOrder(Struct, frozen=True, kw_only=True):
@@ -40,8 +48,8 @@ class EndOrder(Struct, frozen=True, kw_only=True):
     retain: int | None = None
     max_deliveries: int | None = None
     counter: str | None = None
-    # The daemon at the other end has finished: there is nothing to come, and nobody to send to.
-    over: bool = False
+    # The daemon at the other end is gone for good: there is nothing to come, and nobody to send to.
+    over: Gone | None = None
 
 
 class DaemonOrder(Struct, frozen=True, kw_only=True):
@@ -131,7 +139,26 @@ class Finished(Word, frozen=True, tag="finished"):
     daemon: str
 
 
-Said = Ready | Go | Stop | Failed | Ended | Finished
+class Noted(Word, frozen=True, tag="noted"):
+    """It is known that the daemon has finished. Its writers may be let go: nobody will look for it any more."""
+
+    daemon: str
+
+
+class Over(Word, frozen=True, tag="over"):
+    """The daemon at the other end of this channel will never be there again, and has not said so itself."""
+
+    channel: str
+    gone: Gone
+
+
+class Quit(Word, frozen=True, tag="quit"):
+    """The run is over: cancel everybody, who have `finalize_s` to clean up, and end."""
+
+    finalize_s: float
+
+
+Said = Ready | Go | Stop | Failed | Ended | Finished | Noted | Over | Quit
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Said)

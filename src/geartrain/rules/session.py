@@ -98,6 +98,7 @@ class Writer(End):
         self.set_aside = 0
         self.closing = False
         self.reader_done = False
+        self.discards = False
         self.repeats = False
         self.max_bytes = max_bytes
         self.batch = frames.new_batch()
@@ -133,6 +134,10 @@ class Writer(End):
     # -- the owner's side
 
     @property
+    def alone(self) -> bool:
+        return self.reader_done
+
+    @property
     def accepted(self) -> int:
         return self._upto - self.free
 
@@ -142,7 +147,7 @@ class Writer(End):
             raise self.failure
         if self.closing:
             raise ChannelClosed(f"the writing end of {self._named()} was closed here; nothing can be sent any more")
-        if self.reader_done:
+        if self.reader_done and not self.discards:
             raise ChannelClosed(f"the reader of {self._named()} has closed; nothing can be sent any more")
         return self.accepted < self.limit
 
@@ -211,6 +216,9 @@ class Writer(End):
 
     def overflow(self, item: bytes) -> None:
         """There is no room, and the policy is lossy: the encoded item waits for some, and the rest is dropped."""
+        if self.discards:
+            self.dropped += 1
+            return
         self._overflow.append(item)
         if len(self._overflow) > max(1, self.me.settings.maxsize):
             self.dropped += 1
@@ -236,6 +244,14 @@ class Writer(End):
         self._upto += 1
         self._seal(LAST | (ABORTED if aborted else 0))
         self._send_kept()
+
+    def lose_reader(self, *, discards: bool) -> None:
+        """There will never be a reader any more, and none has said so. What is sent is refused, or discarded."""
+        self.reader_done = True
+        self.discards = discards
+        self._set_limit()
+        self._kept.clear()
+        self._kept_bytes = 0
 
     @property
     def settled(self) -> bool:
@@ -584,6 +600,10 @@ class Reader(End):
         return self._ended != 0
 
     @property
+    def alone(self) -> bool:
+        return self.over
+
+    @property
     def ended(self) -> bool:
         """The writer has closed, and everything before that was taken."""
         return self._ended != 0 and not self.items
@@ -709,6 +729,12 @@ class Reader(End):
 
     def _beat(self) -> Control:
         return self._flow() if self.epoch else Beat()
+
+    def lose_writer(self) -> None:
+        """There will never be a writer any more, and none has said so: what has come is all there is."""
+        if not self.over:
+            self._ended = max(1, self.expects)
+            self._end_flags = LAST
 
     def close(self) -> None:
         """The owner wants nothing more."""
