@@ -1,6 +1,6 @@
 """A new project: a small pipeline that works, with its test, for its owner to change.
 
-What is written is in `template/`, where a name that ends with `.txt` loses that: the code there is text for this package.
+What is written is in `template/`. The code there is text for this package: its name ends with `.txt`, which it loses.
 """
 
 import re
