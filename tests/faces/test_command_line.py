@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import select
 import signal
 import subprocess
@@ -9,13 +11,13 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.faces import surface
-from tests.faces.conftest import Live, Running, Told
+from tests.faces.conftest import ROOT, Live, Running, Told
 
 COUNTING = "tests/faces/counting.toml"
 FAULTY = "tests/faces/faulty.toml"
@@ -144,6 +146,24 @@ def test_the_loop_is_chosen_on_the_command_line(backend: str, told: Told) -> Non
 def test_colours_can_be_forced_on_a_pipe(told: Told) -> None:
     """That a pipe gets none by itself is shown by every other test."""
     assert "\x1b[33msource |\x1b[0m is ready" in told("run", COUNTING, *FIVE, FORCE_COLOR="1").stderr
+
+
+def test_a_terminal_shows_one_live_line_below_what_a_pipe_gets(place: Path, nothing_left: object) -> None:
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "geartrain", "run", COUNTING, "--for", "200ms"]
+    with subprocess.Popen(
+        words, cwd=ROOT, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm", "NO_COLOR": "1"}
+    ) as run:
+        os.close(theirs)
+        text = read_all(ours)
+    assert run.returncode == 0
+    assert re.search(r"counting  2 running  \d+ s  Ctrl-C stops", text)
+    assert set(re.findall("\x1b..", text)) == {"\x1b[K"}
+    # What is left of it when the live line is taken away.
+    left = [line.rpartition("\r\x1b[K")[2] for line in text.replace("\r\n", "\n").split("\n")]
+    assert {"sink   | got 2", "sink   | on_stop", "sink   | has ended", "geartrain: the time is over"} <= set(left)
+    assert left[-1] == ""
+    assert not any("Ctrl-C" in line for line in left)
 
 
 def test_a_run_goes_on_when_nobody_reads_what_it_says(place: Path, nothing_left: object) -> None:
@@ -375,6 +395,16 @@ def test_logs_are_followed_until_the_run_is_over(running: Running, told_here: To
 
 
 # -- helpers --------------------------------------------------------------------------------------------------------
+
+
+def read_all(terminal: int) -> str:
+    """What comes over a terminal until nobody has it open any more."""
+    text = b""
+    with suppress(OSError):
+        while chunk := os.read(terminal, 4096):
+            text += chunk
+    os.close(terminal)
+    return text.decode()
 
 
 def pid_of_sink(lines: list[str]) -> int:

@@ -5,7 +5,7 @@ A pipe gets plain text. NO_COLOR and TERM=dumb take colours away, FORCE_COLOR gi
 
 import linecache
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from geartrain.rules.stacks import ThreadStack
@@ -42,11 +42,18 @@ def _of_thread(thread: ThreadStack) -> Iterator[str]:
             yield f"    {source}\n"
 
 
-class Printer:
-    """Lines with a name before them, in a colour of its own. When nobody reads any more it is quiet."""
+def _nothing() -> None: ...
 
-    def __init__(self, stream: TextIO, names: Sequence[str]) -> None:
+
+class Printer:
+    """Lines with a name before them, in a colour of its own. When nobody reads any more it is quiet.
+
+    On a terminal `make_room` is called before each.
+    """
+
+    def __init__(self, stream: TextIO, names: Sequence[str], make_room: Callable[[], None] = _nothing) -> None:
         self._stream = stream
+        self._make_room = make_room if stream.isatty() else _nothing
         self._width = max(map(len, names), default=0)
         self._colours = {name: _PALETTE[count % len(_PALETTE)] for count, name in enumerate(names)}
         self._coloured = has_colours(stream)
@@ -59,6 +66,7 @@ class Printer:
     def text(self, text: str) -> None:
         if self._closed:
             return
+        self._make_room()
         try:
             self._stream.write(text)
             self._stream.flush()

@@ -5,8 +5,10 @@ second signal                                                        no grace, 1
 third signal                                                         the guard kills everybody
 """
 
+import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import anyio
@@ -21,6 +23,7 @@ from geartrain.engine.roll import Standing, Stream, Watcher
 from geartrain.engine.signal import Signal
 from geartrain.errors import CannotLoad, Fault, GeartrainError, PipelineFailed, PipelineFaulty
 from geartrain.faces.looks import Printer
+from geartrain.faces.status import StatusLine, in_short
 from geartrain.faces.supervise import STOPS
 from geartrain.faces.target import pipeline_of
 from geartrain.ports.limits import raise_descriptor_limit
@@ -47,15 +50,21 @@ class RunOrder(Struct, frozen=True, kw_only=True):
 class Follower(Watcher):
     """Prints a line when a daemon becomes ready, fails, restarts or ends, and each line of the processes."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, status: StatusLine) -> None:
         names = [name for daemon in pipeline.spec.daemons for name in (daemon.name, daemon.process)]
-        self._streams: dict[Stream, Printer] = {"out": Printer(sys.stdout, names), "err": Printer(sys.stderr, names)}
-        self._news = self._streams["err"]
+        self._news = Printer(sys.stderr, names, status.erase)
+        self._streams: dict[Stream, Printer] = {"out": Printer(sys.stdout, names, status.erase), "err": self._news}
+        self.status = status
 
     def say(self, text: str) -> None:
-        self._news.text(f"geartrain: {text}\n")
+        self.show(f"geartrain: {text}\n")
+
+    def show(self, text: str) -> None:
+        """Text that is laid out already."""
+        self._news.text(text)
 
     def daemon_changed(self, standing: Standing) -> None:
+        self.status.change()
         match standing.state:
             case "running":
                 self._news.line(standing.daemon, f"is ready (pid {standing.pid})")
@@ -73,6 +82,17 @@ class Follower(Watcher):
         self._streams[stream].line(process, line)
 
 
+class Records(logging.Handler):
+    """What the supervisor's own code logs, told as everything else is."""
+
+    def __init__(self, follower: Follower) -> None:
+        super().__init__()
+        self._follower = follower
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._follower.say(self.format(record))
+
+
 class Running:
     """One run, and how it came to its end."""
 
@@ -84,6 +104,13 @@ class Running:
         self._stopped: Signal | None = None
         self._signals: list[int] = []
         self._cut_short = False
+        self._began_s = time.monotonic()
+
+    def in_short(self) -> str:
+        """How the run is, in one line."""
+        elapsed_s = time.monotonic() - self._began_s
+        stopping = self._stopped is not None
+        return in_short(self._launcher.spec.name, self._launcher.roll.standings(), elapsed_s, stopping=stopping)
 
     def ask_stop(self) -> None:
         if self._stopped is None:
@@ -96,7 +123,8 @@ class Running:
         if len(self._signals) == 1:
             self.ask_stop()
         else:
-            self._follower.say(f"{signal_name(number)} again: nobody is waited for")
+            self._follower.status.end()
+            self._follower.say(f"{signal_name(number)} again: nobody is waited for; the next one kills")
             self._cut_short = True
             self._tasks.start_soon(self._launcher.end_now)
 
@@ -128,13 +156,17 @@ async def live(order: RunOrder) -> int:
         pipeline = pipeline_of(order.target, order.overrides)
         for dead in dead_runs():
             clear(dead)
-        follower = Follower(pipeline)
+        status = StatusLine(sys.stderr)
+        follower = Follower(pipeline, status)
+        logging.getLogger().addHandler(Records(follower))
         launcher = Launcher(pipeline, watcher=follower)
         async with anyio.create_task_group() as tasks:
             running = Running(launcher, follower, order.grace_s, tasks)
             await tasks.start(Control(launcher, running.ask_stop).serve)
             # Nothing is heard before the run lives: it could not be stopped.
             tasks.start_soon(_hear, signals, running)
+            if status.is_wanted:
+                tasks.start_soon(status.keep, running.in_short)
             if order.run_for_s is not None:
                 tasks.start_soon(running.stop_after, order.run_for_s)
             code = await _outcome(launcher, running, follower)
@@ -155,11 +187,11 @@ async def _outcome(launcher: Launcher, running: Running, follower: Follower) -> 
 def _say_more(launcher: Launcher, follower: Follower, error: PipelineFailed) -> None:
     """The traceback of the process that failed, and what it printed last."""
     if error.trace:
-        sys.stderr.write(f"\n{error.trace}")
+        follower.show(f"\n{error.trace}")
     if launcher.failure is not None:
         process = launcher.failure.process
         lines = launcher.last_lines.get(process, [])[-LAST_LINES:]
-        sys.stderr.write("".join([f"\nthe last lines of process {process}:\n", *(f"    {line}\n" for line in lines)]))
+        follower.show("".join([f"\nthe last lines of process {process}:\n", *(f"    {line}\n" for line in lines)]))
     follower.say(f"more is in the logs: geartrain logs --run {launcher.run.run_id}")
 
 
