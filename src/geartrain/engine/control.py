@@ -131,11 +131,11 @@ async def _line(stream: anyio.abc.SocketStream) -> bytes:
 # -- the asking side ------------------------------------------------------------------------------------------------
 
 
-def ask(folder: Path, question: Question, *, until_over: bool = False) -> Answer:
+def ask(folder: Path, question: Question, *, until_over: bool = False, within_s: float = _ANSWER_WITHIN_S) -> Answer:
     """Ask the run that has this folder; with `until_over`, return when it is over. For programs without a loop."""
     try:
         with socket.socket(socket.AF_UNIX) as asking:
-            asking.settimeout(_ANSWER_WITHIN_S)
+            asking.settimeout(within_s)
             asking.connect(os.fspath(folder / SOCKET))
             asking.sendall(msgspec.json.encode(question) + b"\n")
             answer = _answered(asking)

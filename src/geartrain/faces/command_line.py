@@ -20,6 +20,7 @@ from geartrain.engine.control import Answer, AskKill, AskRestart, AskStack, AskS
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing
 from geartrain.errors import GeartrainError, PipelineFaulty
+from geartrain.faces.completing import SHELLS, daemon_names, files, log_names, run_names, script
 from geartrain.faces.health import Finding, findings
 from geartrain.faces.looks import Printer, in_calls, in_columns
 from geartrain.faces.making import NotMade, make_project
@@ -106,7 +107,15 @@ class Duration(click.ParamType[float]):
 
 
 def target_argument(command: F) -> F:
-    return click.argument("target", metavar="FILE|module:attr")(command)
+    return click.argument("target", metavar="FILE|module:attr", shell_complete=files)(command)
+
+
+def daemon_argument(command: F) -> F:
+    return click.argument("daemon", shell_complete=daemon_names)(command)
+
+
+def run_argument(command: F) -> F:
+    return click.argument("run_name", metavar="[RUN]", required=False, shell_complete=run_names)(command)
 
 
 def set_option(command: F) -> F:
@@ -121,9 +130,8 @@ def format_option(command: F) -> F:
 
 
 def run_option(command: F) -> F:
-    return click.option("--run", "run_name", metavar="RUN", help="Which run, by its id or its pipeline's name.")(
-        command
-    )
+    said = "Which run, by its id or its pipeline's name."
+    return click.option("--run", "run_name", metavar="RUN", shell_complete=run_names, help=said)(command)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -240,7 +248,7 @@ def run(
 
 
 @geartrain.command()
-@click.argument("run_name", metavar="[RUN]", required=False)
+@run_argument
 @format_option
 def ps(run_name: str | None, form: TableFormat) -> None:
     """Show the daemons of a run.
@@ -263,7 +271,7 @@ def _row(standing: Standing) -> tuple[str, ...]:
 
 
 @geartrain.command()
-@click.argument("daemon", required=False)
+@click.argument("daemon", required=False, shell_complete=log_names)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the run is over.")
 @run_option
 def logs(daemon: str | None, follow: bool, run_name: str | None) -> None:
@@ -287,7 +295,7 @@ def logs(daemon: str | None, follow: bool, run_name: str | None) -> None:
 
 
 @geartrain.command()
-@click.argument("run_name", metavar="[RUN]", required=False)
+@run_argument
 def stop(run_name: str | None) -> None:
     """End a run in order, and return when it is over.
 
@@ -297,7 +305,7 @@ def stop(run_name: str | None) -> None:
 
 
 @geartrain.command()
-@click.argument("daemon")
+@daemon_argument
 @run_option
 def restart(daemon: str, run_name: str | None) -> None:
     """End the process of a daemon and start it again, whatever its policy.
@@ -310,7 +318,7 @@ def restart(daemon: str, run_name: str | None) -> None:
 
 
 @geartrain.command()
-@click.argument("daemon")
+@daemon_argument
 @run_option
 def kill(daemon: str, run_name: str | None) -> None:
     """End the process of a daemon with SIGKILL; its policy decides what comes.
@@ -321,7 +329,7 @@ def kill(daemon: str, run_name: str | None) -> None:
 
 
 @geartrain.command()
-@click.argument("daemon")
+@daemon_argument
 @run_option
 @format_option
 def stack(daemon: str, run_name: str | None, form: TableFormat) -> None:
@@ -357,6 +365,19 @@ def doctor(ctx: click.Context, clearing: bool, form: TableFormat) -> None:
     else:
         _print(in_columns(("WHAT", "VERDICT", "SAID"), [(one.what, one.verdict, one.said) for one in found]))
     ctx.exit(FAILED if any(finding.verdict == "fault" for finding in found) else 0)
+
+
+@geartrain.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands, options, runs and daemons.
+
+    Put `eval "$(geartrain completion bash)"` into ~/.bashrc, the same with zsh into ~/.zshrc, or the output for fish
+    into ~/.config/fish/completions/geartrain.fish.
+
+    Example: geartrain completion bash
+    """
+    _print(f"{script(shell, geartrain)}\n")
 
 
 # -- all of them ----------------------------------------------------------------------------------------------------
