@@ -127,6 +127,10 @@ def test_the_delay_grows_by_the_factor_up_to_the_cap() -> None:
     assert delays(RestartPolicy(base=0.5, factor=2, cap=3), 5) == [0.5, 1, 2, 3, 3]
 
 
+def test_the_first_restart_may_be_at_once_and_base_is_then_the_delay_before_the_second() -> None:
+    assert delays(RestartPolicy(base=1, factor=2, cap=100, first_at_once=True), 4) == [0, 1, 2, 4]
+
+
 def test_a_factor_of_one_keeps_the_delay_and_one_below_shortens_it() -> None:
     assert delays(RestartPolicy(base=0.5, factor=1), 3) == [0.5, 0.5, 0.5]
     assert delays(RestartPolicy(base=1, factor=0.5), 3) == [1, 0.5, 0.25]

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -88,6 +90,56 @@ class Tidy(Daemon):
     async def on_stop(self, ctx: Context) -> None:
         await anyio.lowlevel.checkpoint()
         await anyio.Path(self.note).write_text("tidy")
+
+
+@daemon
+async def sleeper(ctx: Context, out: SendStream[Frame], how: str, at: int = 3) -> None:
+    """Sends a few, and then its loop stands still, the first time."""
+    for number in range(10):
+        if number == at and is_first_time(Path("stuck")):
+            stand_still(how)
+        await out.send(Frame(number))
+
+
+def is_first_time(note: Path) -> bool:
+    try:
+        note.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def stand_still(how: str) -> None:
+    match how:
+        case "spins":
+            while True:
+                pass
+        case "sleeps":
+            time.sleep(60)
+        case "stops":
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Slow(Daemon):
+    """Its `on_start` takes for ever, the first time."""
+
+    def __init__(self, note: str) -> None:
+        self.note = note
+
+    async def on_start(self, ctx: Context) -> None:
+        if is_first_time(Path(self.note)):
+            await anyio.sleep_forever()
+
+    async def run(self, ctx: Context) -> None: ...
+
+
+@daemon
+async def tells_its_pid(ctx: Context, frames: ReceiveStream[Frame], note: str) -> None:
+    """Adds its process to a file, and hands nothing on."""
+    async with await anyio.open_file(note, "a") as file:
+        await file.write(f"{os.getpid()}\n")
+    async for _ in frames:
+        pass
 
 
 @daemon

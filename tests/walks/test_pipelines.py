@@ -11,7 +11,7 @@ import pytest
 
 from geartrain import Pipeline, RestartPolicy
 from geartrain.engine.launcher import Launcher
-from geartrain.errors import PipelineFailed, PipelineFaulty
+from geartrain.errors import PipelineFailed
 from geartrain.ports.run_directory import live_runs
 from tests.walks.parts import Middle, Sink, Source, Tidy, deaf, forever
 
@@ -176,15 +176,6 @@ async def test_a_stop_begins_at_the_sources_and_leaves_nothing_on_its_way(
             await launcher.stop()
     ledger.assert_complete(len(ledger.entries))
     assert launcher.reports == []
-
-
-def test_what_cannot_be_run_yet_is_said_before_anything_starts(ledger: Ledger) -> None:
-    pipeline = chain("asyncio", ledger, total=1, middles=[{"start_within": 5}], transport="tcp")
-    pipeline.add_command(["true"], name="foreign")
-    with pytest.raises(PipelineFaulty) as caught:
-        Launcher(pipeline)
-    keys = {fault.key for fault in caught.value.faults}
-    assert {"daemons.middle0.start_within", "daemons.foreign.command", "channels.out.transport"} <= keys
 
 
 FOR_EVER = RestartPolicy(base=0.01, cap=0.05, max_retries=10_000)

@@ -13,9 +13,9 @@ from zmq.utils import z85
 from geartrain.errors import BadValue, WireError
 from geartrain.ports.places import check_private
 from geartrain.ports.transport import LinkSettings, place_of
-from geartrain.rules.keys import Curve
+from geartrain.rules.keys import Curve, Keys
 from geartrain_zmq.handshakes import Attempts, Judge, Visitors, Watch
-from geartrain_zmq.keys import check_pair
+from geartrain_zmq.keys import check_pair, generate_keys
 from geartrain_zmq.link import ZmqLink, refused
 from geartrain_zmq.sockets import new_socket
 from geartrain_zmq.zap import doorkeeper
@@ -27,6 +27,10 @@ _PORT_MOST = 65_535
 
 class ZmqTransport:
     """ipc and tcp."""
+
+    def new_keys(self) -> Keys:
+        """For an end that crosses a network, or might."""
+        return generate_keys()
 
     def open(self, address: str, *, bind: bool, settings: LinkSettings) -> ZmqLink:
         _check(address, settings)

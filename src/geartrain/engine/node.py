@@ -33,9 +33,11 @@ from geartrain.engine.remote import Hands, RemoteReceive, RemoteSend, reading, w
 from geartrain.engine.signal import Lock, Signal
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import DaemonError, EndOfStream, in_words, leaves
+from geartrain.ports.beat import Beat
 from geartrain.ports.inner import InnerTransport
 from geartrain.ports.lifeline import hold_lifeline
 from geartrain.ports.observer import Observer
+from geartrain.ports.parking import call_later
 from geartrain.ports.process import take_bootstrap
 from geartrain.ports.stacks import show_stacks
 from geartrain.ports.transport import find
@@ -61,6 +63,9 @@ from geartrain.rules.orders import (
 )
 
 FAILED = 1
+
+# How often a process shows that its loop goes round.
+BEAT_S = 0.2
 
 End = SendStream[Any] | ReceiveStream[Any]
 
@@ -194,6 +199,7 @@ class Node(Observer):
         self._outbox: list[bytes] = []
         self._news = anyio.Event()
         self._saying = Lock()
+        self._beat = Beat(Path(order.beat))
         self._supervisor = Supervisor(observer=self)
         self._discards: anyio.abc.TaskGroup | None = None
 
@@ -204,6 +210,7 @@ class Node(Observer):
     async def live(self) -> None:
         """Until every daemon has ended. Raises what the supervisor raises."""
         self._tasks.start_soon(self._talk)
+        self._strike()
         inner = InnerTransport()
         async with AsyncExitStack() as stack:
             for order in self._order.daemons:
@@ -217,6 +224,11 @@ class Node(Observer):
                     )
                 # What was said before is heard now, when there is somebody whom it concerns.
                 self._tasks.start_soon(self._listen)
+
+    def _strike(self) -> None:
+        """The loop goes round: somebody outside looks whether it does."""
+        self._beat.strike()
+        call_later(BEAT_S, self._strike)
 
     async def finish(self, place: Place) -> None:
         """A daemon has returned. Returns when nothing of it is needed any more."""
@@ -255,6 +267,7 @@ class Node(Observer):
             retain=end.retain,
             max_deliveries=end.max_deliveries,
             counter=end.counter,
+            curve=end.curve,
             aside=self._order.aside,
             # The launcher knows who is alive: nobody here gives anybody up.
             lost_after_s=None,

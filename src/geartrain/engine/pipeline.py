@@ -42,9 +42,11 @@ from geartrain.rules.pipeline import (
     ACKS,
     BACKENDS,
     CARRIERS,
+    HUNG_AFTER_S,
     KEEPS,
     MAX_BYTES,
     MAX_DELIVERIES,
+    ON_HANG,
     ON_PEER_RESTART,
     POLICIES,
     Ack,
@@ -53,6 +55,7 @@ from geartrain.rules.pipeline import (
     ChannelSpec,
     DaemonSpec,
     Keep,
+    OnHang,
     OnPeerRestart,
     PipelineSpec,
     Policy,
@@ -259,13 +262,30 @@ class Pipeline:
         env: Mapping[str, str] | None = None,
         cwd: str | PathLike[str] | None = None,
         nice: int = 0,
+        hung_after: float | None = HUNG_AFTER_S,
+        on_hang: OnHang = "report",
     ) -> None:
-        """Say something of a process: the loop it runs, its environment, its folder, its niceness."""
+        """Say something of a process: the loop it runs, its environment, its folder, its niceness.
+
+        A process whose loop stands still for `hung_after` seconds (None: for ever) is reported with the stacks of its
+        threads, and with `on_hang="kill"` it is ended too: its policy decides what comes.
+        """
         if backend is not None:
             one_of("process() backend", backend, BACKENDS)
         number("process() nice", whole("process() nice", nice, least=-20), least=-20, most=19)
         folder = None if cwd is None else str(Path(cwd))
-        process = ProcessSpec(name=name, backend=backend, env=dict(env or {}), cwd=folder, nice=nice)
+        one_of("process() on_hang", on_hang, ON_HANG)
+        if hung_after is not None and number("process() hung_after", hung_after, least=0) == 0:
+            raise BadValue("process() hung_after must be more than 0 seconds, or None to look never")
+        process = ProcessSpec(
+            name=name,
+            backend=backend,
+            env=dict(env or {}),
+            cwd=folder,
+            nice=nice,
+            hung_after=hung_after,
+            on_hang=on_hang,
+        )
         if name in [other.name for other in self._spec.processes]:
             raise BadValue(f"process {name!r} is described already")
         self._change(processes=(*self._spec.processes, process))

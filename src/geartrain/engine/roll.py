@@ -15,7 +15,7 @@ from msgspec import Struct
 from geartrain.rules.orders import Report
 from geartrain.rules.pipeline import DaemonSpec, PipelineSpec
 
-State = Literal["waiting", "starting", "running", "restarting", "ended"]
+State = Literal["waiting", "starting", "running", "hung", "restarting", "ended"]
 Stream = Literal["out", "err"]
 
 
@@ -95,6 +95,18 @@ class Roll:
         if not escalates and entry.spec.on_error == "restart":
             self._become(entry, "restarting")
 
+    def hangs(self, process: str, how: str) -> None:
+        """Its loop stands still: whatever its daemons are about, they do not go on."""
+        for entry in self._of(process):
+            if entry.state == "running":
+                self._fail(entry, f"process {entry.pid}: {how}")
+                self._become(entry, "hung")
+
+    def turns_again(self, process: str) -> None:
+        for entry in self._of(process):
+            if entry.state == "hung":
+                self._become(entry, "running")
+
     def ended(self, daemon: str) -> None:
         self._become(self._entries[daemon], "ended")
 
@@ -116,7 +128,7 @@ class Roll:
         if entry.state == state:
             return
         entry.state = state
-        if state != "running":
+        if state not in ("running", "hung"):
             entry.running_since = None
         self.watcher.daemon_changed(self._standing(entry))
 

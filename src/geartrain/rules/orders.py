@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct, field
 
 from geartrain.errors import WireError
+from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.pipeline import Ack, Backend, Keep, Policy
 from geartrain.rules.restart import RestartPolicy
@@ -40,6 +41,7 @@ class EndOrder(Struct, frozen=True, kw_only=True):
     channel: str
     address: str
     binds: bool
+    curve: Curve | None = None
     maxsize: int
     max_bytes: int
     policy: Policy = "block"
@@ -78,6 +80,8 @@ class NodeOrder(Struct, frozen=True, kw_only=True):
     aside: str
     # The file for the stacks of its threads, when it is asked for them.
     stacks: str
+    # The file for the sign of life of its loop.
+    beat: str
     daemons: tuple[DaemonOrder, ...]
 
 

@@ -27,8 +27,13 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 ACKS: tuple[Ack, ...] = get_args(Ack)
 KEEPS: tuple[Keep, ...] = get_args(Keep)
 CARRIERS: tuple[Carrier, ...] = get_args(Carrier)
+OnHang = Literal["report", "kill"]
+
+ON_HANG: tuple[OnHang, ...] = get_args(OnHang)
 ON_PEER_RESTART: tuple[OnPeerRestart, ...] = get_args(OnPeerRestart)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+HUNG_AFTER_S = 10.0
 
 MAXSIZE = 64
 MAX_BYTES = 64 * 1024 * 1024
@@ -93,13 +98,18 @@ class ChannelSpec(Struct, frozen=True, kw_only=True):
 
 
 class ProcessSpec(Struct, frozen=True, kw_only=True):
-    """What is said of a process. Without a backend of its own it has the pipeline's."""
+    """What is said of a process. Without a backend of its own it has the pipeline's.
+
+    One whose loop stands still for `hung_after` seconds is said to hang, and ended if `on_hang` says so.
+    """
 
     name: str
     backend: Backend | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     nice: int = 0
+    hung_after: float | None = HUNG_AFTER_S
+    on_hang: OnHang = "report"
 
 
 class PipelineSpec(Struct, frozen=True, kw_only=True):

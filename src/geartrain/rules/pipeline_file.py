@@ -25,10 +25,12 @@ from geartrain.rules.pipeline import (
     ACKS,
     BACKENDS,
     CARRIERS,
+    HUNG_AFTER_S,
     KEEPS,
     MAX_BYTES,
     MAX_DELIVERIES,
     MAXSIZE,
+    ON_HANG,
     ON_PEER_RESTART,
     POLICIES,
     ChannelSpec,
@@ -195,6 +197,8 @@ def _process(name: str, table: "_Table") -> ProcessSpec:
         env=table.table("env").texts(),
         cwd=table.text("cwd", None),
         nice=table.whole("nice", 0, least=-20, most=19),
+        hung_after=None if table.says("hung_after", "never") else table.duration("hung_after", HUNG_AFTER_S),
+        on_hang=table.one_of("on_hang", "report", ON_HANG),
     )
     table.refuse_the_rest()
     return spec
@@ -403,6 +407,8 @@ def _tables_of_process(process: ProcessSpec) -> dict[str, Any]:
         "env": dict(process.env) or None,
         "cwd": process.cwd,
         "nice": process.nice,
+        "hung_after": "never" if process.hung_after is None else duration_text(process.hung_after),
+        "on_hang": process.on_hang,
     }
 
 

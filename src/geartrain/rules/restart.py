@@ -5,6 +5,7 @@ again at `base_s`. More than `max_retries` of them in that time is a crash loop,
 
     deaths      x     x        x                        x
     delay       base  base*f   base*f*f   (healthy)     base
+                0     base     base*f     (healthy)     0           with first_at_once
 """
 
 import math
@@ -26,6 +27,7 @@ class RestartPolicy(Struct, frozen=True):
     max_retries: int | None = None
     within: float | None = None
     jitter: float = 0.0
+    first_at_once: bool = False
 
     def __post_init__(self) -> None:
         number("RestartPolicy base", self.base, least=0)
@@ -77,10 +79,11 @@ def decide(policy: RestartPolicy, deaths: int, roll: float) -> Again | GiveUp:
     """The verdict after a death, when `deaths` of them count. `roll`, from 0 to 1, is drawn by the caller."""
     if policy.max_retries is not None and deaths > policy.max_retries:
         return GiveUp(deaths)
-    if policy.base == 0:
+    grown = deaths - 1 - policy.first_at_once
+    if policy.base == 0 or grown < 0:
         return Again(0.0)
     try:
-        grown_s = policy.base * float(policy.factor) ** (deaths - 1)
+        grown_s = policy.base * float(policy.factor) ** grown
     except OverflowError:
         grown_s = policy.cap
     spread = 1.0 + policy.jitter * (2.0 * roll - 1.0)

@@ -1,0 +1,131 @@
+"""A process of a run as its launcher has it: started with its logs read, killed with its group, and told what to do.
+
+Child                   what every process of a run has
+  NodeProcess           hosts daemons, and talks                engine/launcher.py
+  CommandProcess        a foreign program, which only ends      engine/foreign.py
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from geartrain.engine.daemon import Daemon
+from geartrain.engine.roll import Stream
+from geartrain.engine.signal import Signal
+from geartrain.ports.log_capture import LogCapture
+from geartrain.ports.process import Command, Process
+from geartrain.rules.orders import Said
+
+if TYPE_CHECKING:
+    from geartrain.engine.launcher import Launcher
+
+_STREAMS: tuple[Stream, ...] = ("out", "err")
+
+
+class Reading:
+    """What one process prints, read from its first moment until it has ended."""
+
+    def __init__(self, logs: Sequence[LogCapture]) -> None:
+        self._logs = logs
+        self._scope = anyio.CancelScope()
+        self._over = Signal("the end of the logs")
+
+    async def live(self) -> None:
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    for log in self._logs:
+                        tasks.start_soon(log.run)
+        finally:
+            self._over.set()
+
+    async def end(self) -> None:
+        """Whatever is still in its pipes is taken, and nothing after that."""
+        self._scope.cancel()
+        await self._over.wait()
+
+
+class Child(Daemon):
+    """One process of a run, from its start to its exit."""
+
+    def __init__(self, launcher: "Launcher", process: str) -> None:
+        self.name = process
+        # Those of its daemons that have ended.
+        self.ended: set[str] = set()
+        self._launcher = launcher
+        self._process: Process | None = None
+        self._logs: list[LogCapture] = []
+        self._reading: Reading | None = None
+        self._again = False
+
+    async def say(self, word: Said) -> None:
+        """Tell it what to do, as far as it can be told."""
+        raise AssertionError("a process that can be told nothing")
+
+    async def stacks(self) -> str:
+        """Where each of its threads stands, also when its loop hangs; `ProcessFailed` says why it cannot be told."""
+        raise AssertionError("a process that cannot be asked")
+
+    def last_lines(self) -> list[str]:
+        """What the process printed last."""
+        return [line for log in self._logs for line in log.tail()[-10:]]
+
+    def kill(self, *, again: bool) -> None:
+        """End its group at once; `again` starts it anew, and its policy is not asked."""
+        assert self._process is not None
+        self._again = again
+        self._process.kill_group(signal.SIGKILL)
+
+    def _spawn(
+        self, arguments: Sequence[str], *, bootstrap: bytes | None = None, keep_open: tuple[int, ...] = ()
+    ) -> None:
+        """A new process, whose output is read from its first moment on."""
+        launcher = self._launcher
+        logs = [
+            LogCapture(launcher.log_file(f"{self.name}.{stream}"), partial(launcher.hear_line, self.name, stream))
+            for stream in _STREAMS
+        ]
+        settings = launcher.settings_of(self.name)
+        try:
+            self._process = launcher.processes.spawn(
+                Command(
+                    arguments=tuple(arguments),
+                    environment=os.environ | dict(settings.env),
+                    folder=settings.cwd,
+                    nice=settings.nice,
+                    bootstrap=bootstrap,
+                    out=logs[0].fd,
+                    err=logs[1].fd,
+                    keep_open=keep_open,
+                )
+            )
+        except BaseException:
+            for log in logs:
+                log.close()
+            raise
+        self._logs = logs
+        for log in logs:
+            log.handed_over()
+        self._reading = launcher.read(logs)
+        launcher.run.record(self.name, self._process.pid)
+        launcher.roll.spawned(self.name, self._process.pid)
+        launcher.present[self.name] = self
+
+    async def _end_logs(self) -> None:
+        if self._reading is not None:
+            await self._reading.end()
+
+    async def _end(self) -> None:
+        """Whatever is left of it ends now."""
+        self._launcher.present.pop(self.name, None)
+        if self._process is not None:
+            self._process.kill_group(signal.SIGKILL)
+            await self._process.wait_group()
+        await self._end_logs()
+        self._launcher.last_lines[self.name] = self.last_lines()
+        self._launcher.run.forget(self.name)
+        self._launcher.news.ring()

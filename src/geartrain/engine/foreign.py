@@ -1,0 +1,61 @@
+"""A foreign program in a pipeline: `command = ["ffmpeg", ...]`, under the same supervision as a daemon.
+
+It has no channels, so there is little to it: it is ready when it is started, it has finished when it ends with 0, and
+a stop is a SIGTERM to its group. Whatever it has started ends with it.
+"""
+
+import signal
+
+from geartrain.engine.child import Child
+from geartrain.engine.context import Context
+from geartrain.errors import ProcessFailed
+from geartrain.ports.lifeline import held
+from geartrain.ports.process import Exit
+from geartrain.rules.orders import Quit, Said, Stop
+
+
+class CommandProcess(Child):
+    """A program, from its start to its exit."""
+
+    _asked_to_stop = False
+
+    async def on_start(self, ctx: Context) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._spawn(held(self._launcher.command_of(self.name)))
+        self._launcher.roll.ready(self.name)
+
+    async def run(self, ctx: Context) -> None:
+        exited = await self._one_life()
+        while self._again:
+            self._again = False
+            self._begin()
+            exited = await self._one_life()
+        if exited.code != 0 and not self._asked_to_stop:
+            assert self._process is not None
+            self._launcher.roll.gone(self.name, str(exited))
+            tail = "".join(f"\n    {line}" for line in self.last_lines())
+            raise ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {exited}{tail}")
+        self._launcher.finished.add(self.name)
+        self.ended.add(self.name)
+        self._launcher.roll.ended(self.name)
+
+    async def _one_life(self) -> Exit:
+        assert self._process is not None
+        await self._process.wait()
+        self._process.kill_group(signal.SIGKILL)
+        exited = await self._process.wait_group()
+        await self._end_logs()
+        return exited
+
+    async def on_stop(self, ctx: Context) -> None:
+        await self._end()
+
+    async def say(self, word: Said) -> None:
+        if isinstance(word, Stop | Quit) and self._process is not None:
+            self._asked_to_stop = True
+            self._process.kill_group(signal.SIGTERM)
+
+    async def stacks(self) -> str:
+        raise ProcessFailed(f"{self.name!r} is a foreign program; only Python processes of geartrain show stacks")

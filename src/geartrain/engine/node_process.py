@@ -1,0 +1,273 @@
+"""A process that hosts daemons, as its launcher has it. At its other end is engine/node.py.
+
+    on_start    start it, or take the spare; hear until its daemons are ready
+    run         hear what it says until it has ended; how that was goes through the policy of its daemons
+    on_stop     tell it to quit, wait a moment, kill what is left
+
+Whether its loop still turns is read from outside, and told with the stacks of its threads when it does not.
+"""
+
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+import msgspec
+
+from geartrain.engine.child import Child
+from geartrain.engine.context import Context
+from geartrain.engine.hosted import FINALIZE_TIMEOUT_S
+from geartrain.engine.signal import Lock
+from geartrain.errors import PipelineFailed, ProcessFailed
+from geartrain.ports.beat import last_beat_ns
+from geartrain.ports.process import Exit
+from geartrain.ports.stacks import Stacks
+from geartrain.rules.orders import (
+    Ended,
+    Failed,
+    Finished,
+    Go,
+    Listener,
+    Noted,
+    Quit,
+    Ready,
+    Report,
+    Said,
+    to_line,
+)
+from geartrain.rules.pipeline import DaemonSpec
+
+if TYPE_CHECKING:
+    from geartrain.engine.launcher import Launcher
+
+# Who is cancelled because the run is over may clean up for so long, and then there is a moment to leave in.
+FINALIZE_S = 1.5
+QUIT_S = FINALIZE_TIMEOUT_S
+
+_CHUNK = 64 * 1024
+
+# How often, within the time after which a loop is said to hang, it is looked at.
+_LOOKS = 4
+
+
+class NodeProcess(Child):
+    """One process with its daemons, from its start to its exit."""
+
+    def __init__(self, launcher: "Launcher", process: str) -> None:
+        super().__init__(launcher, process)
+        self.report: Report | None = None
+        self._daemons = launcher.left_of(process)
+        self._ready: set[str] = set()
+        self._control: anyio.abc.SocketStream | None = None
+        self._saying = Lock()
+        self._listener = Listener()
+        self._stacks = Stacks(launcher.stacks_path(process))
+        self._gone = False
+        # Why it was ended from here, for the words about its end.
+        self._verdict = ""
+
+    # -- its start ------------------------------------------------------------------------------------------------
+
+    async def on_start(self, ctx: Context) -> None:
+        try:
+            await self._begin()
+        except BaseException:
+            # Nobody calls `on_stop` after a start that has failed or was cancelled.
+            with anyio.CancelScope(shield=True):
+                await self.on_stop(ctx)
+            raise
+
+    async def _begin(self) -> None:
+        """A new process, until its daemons are ready."""
+        here, there = socket.socketpair()
+        with there:
+            order = self._launcher.order_for(self.name, there.fileno())
+            self._spawn(
+                (sys.executable, "-m", "geartrain.engine.node"),
+                bootstrap=msgspec.json.encode(order),
+                keep_open=(there.fileno(), self._launcher.lifeline.fd),
+            )
+        self._control = await anyio.abc.UNIXSocketStream.from_socket(here)
+        await self._until_ready(time.monotonic())
+
+    async def _until_ready(self, began_s: float) -> None:
+        while not self._gone and (unready := self._unready()):
+            limit_s = min((spec.start_within for spec in unready if spec.start_within is not None), default=None)
+            if limit_s is not None and time.monotonic() - began_s >= limit_s:
+                await self._end_late_start([spec.name for spec in unready if spec.start_within == limit_s], limit_s)
+            with anyio.move_on_after(None if limit_s is None else began_s + limit_s - time.monotonic()):
+                await self._hear_some()
+
+    def _unready(self) -> list[DaemonSpec]:
+        return [spec for name, spec in self._daemons.items() if name not in self._ready]
+
+    async def _end_late_start(self, late: list[str], limit_s: float) -> None:
+        """Say where it stands, and end it. Raises what its policy is asked about."""
+        assert self._process is not None
+        stacks = await self._stacks_in_words()
+        verdict = f"{', '.join(late)} not ready within {limit_s:g} s: on_start has not returned, or a channel not met"
+        self.kill(again=False)
+        await self._process.wait_group()
+        self._launcher.roll.gone(self.name, verdict)
+        raise ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {verdict}\n{stacks}")
+
+    async def _say_go(self) -> None:
+        await self._launcher.gate.wait()
+        for name in self._launcher.start_order:
+            if name in self._daemons:
+                await self.say(Go(name))
+
+    # -- its life -------------------------------------------------------------------------------------------------
+
+    async def run(self, ctx: Context) -> None:
+        exited = await self._one_life()
+        while self._again:
+            await self._forget_the_former_life()
+            await self._begin()
+            exited = await self._one_life()
+        try:
+            self._judge(exited)
+        except ProcessFailed:
+            await self._launcher.mourn(self.name)
+            raise
+
+    async def _one_life(self) -> Exit:
+        assert self._process is not None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._say_go)
+            tasks.start_soon(self._watch_its_loop)
+            while not self._gone:
+                await self._hear_some()
+            exited = await self._process.wait_group()
+            tasks.cancel_scope.cancel()
+        await self._end_logs()
+        await self._launcher.tell_of(self.name, "finished", self._launcher.finished)
+        return exited
+
+    async def _forget_the_former_life(self) -> None:
+        assert self._control is not None
+        await self._control.aclose()
+        self.ended.clear()
+        self.report = None
+        self._ready.clear()
+        self._daemons = self._launcher.left_of(self.name)
+        self._listener = Listener()
+        self._gone = self._again = False
+
+    def _judge(self, exited: Exit) -> None:
+        if self.report is not None:
+            self._launcher.failure = self.report
+            raise PipelineFailed(str(self.report), self.report.trace)
+        if exited.code != 0 and self._launcher.left_of(self.name):
+            assert self._process is not None
+            how = f"{exited}{self._verdict}"
+            self._launcher.roll.gone(self.name, how)
+            tail = "".join(f"\n    {line}" for line in self.last_lines())
+            raise ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {how}{tail}")
+
+    # -- whether its loop turns -----------------------------------------------------------------------------------
+
+    async def _watch_its_loop(self) -> None:
+        settings = self._launcher.settings_of(self.name)
+        if settings.hung_after is None:
+            return
+        hangs = False
+        while True:
+            await anyio.sleep(settings.hung_after / _LOOKS)
+            last_ns = last_beat_ns(self._launcher.beat_path(self.name))
+            still_s = (time.monotonic_ns() - last_ns) / 1e9 if last_ns else 0.0
+            if hangs and still_s < settings.hung_after:
+                hangs = False
+                self._launcher.roll.turns_again(self.name)
+            elif not hangs and still_s >= settings.hung_after:
+                hangs = True
+                await self._tell_that_it_hangs(still_s)
+                if settings.on_hang == "kill":
+                    self._verdict = f", because its loop stood still for {still_s:.3g} s"
+                    self.kill(again=False)
+
+    async def _tell_that_it_hangs(self, still_s: float) -> None:
+        assert self._process is not None
+        how = f"its loop stands still for {still_s:.3g} s"
+        stacks = await self._stacks_in_words()
+        self._launcher.roll.hangs(self.name, how)
+        self._launcher.warn(f"process {self.name!r} (pid {self._process.pid}) hangs: {how}\n{stacks}")
+
+    async def stacks(self) -> str:
+        assert self._process is not None
+        return await self._stacks.ask(self._process)
+
+    async def _stacks_in_words(self) -> str:
+        try:
+            return await self.stacks()
+        except ProcessFailed as error:
+            return str(error)
+
+    # -- its end --------------------------------------------------------------------------------------------------
+
+    async def on_stop(self, ctx: Context) -> None:
+        try:
+            await self._quit()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._end()
+
+    async def _quit(self) -> None:
+        """Somebody else's failure may have ended the run: the daemons here may clean up all the same."""
+        if self._process is None or self._control is None or self._process.group_is_empty():
+            return
+        with anyio.move_on_after(QUIT_S):
+            await self.say(Quit(FINALIZE_S))
+            while not self._gone:
+                await self._hear_some()
+            await self._process.wait_group()
+
+    async def _end(self) -> None:
+        await super()._end()
+        if self._control is not None:
+            await self._control.aclose()
+
+    # -- talking with it ------------------------------------------------------------------------------------------
+
+    async def say(self, word: Said) -> None:
+        assert self._control is not None
+        try:
+            async with self._saying:
+                await self._control.send(to_line(word))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._gone = True
+
+    async def _hear_some(self) -> None:
+        assert self._control is not None
+        try:
+            chunk = await self._control.receive(_CHUNK)
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            self._gone = True
+            return
+        for word in self._listener.feed(chunk):
+            self._hear(word)
+            if isinstance(word, Finished):
+                await self.say(Noted(word.daemon))
+
+    def _hear(self, word: Said) -> None:
+        match word:
+            case Ready(daemon):
+                self._ready.add(daemon)
+                self._launcher.roll.ready(daemon)
+            case Failed(report, escalates):
+                self._launcher.note(report)
+                self._launcher.roll.failed(report, escalates=escalates)
+                if escalates:
+                    self.report = report
+                else:
+                    self._launcher.restart_cone(report.daemon)
+            case Finished(daemon):
+                self._launcher.finished.add(daemon)
+            case Ended(daemon):
+                self.ended.add(daemon)
+                self._launcher.roll.ended(daemon)
+                self._launcher.news.ring()
+            case _:
+                pass

@@ -1,0 +1,169 @@
+"""What a launcher sees to besides deaths: slow starts, loops that hang, cones, foreign programs, tcp."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import anyio
+import pytest
+
+from geartrain import Pipeline, RestartPolicy
+from geartrain.engine.launcher import Launcher
+from geartrain.errors import PipelineFailed
+from tests.walks.parts import Middle, Sink, Slow, Source, sleeper, tells_its_pid
+
+PATIENCE_S = 30
+
+Loop = Literal["asyncio", "trio"]
+
+
+@pytest.fixture(autouse=True)
+def places_of_its_own(monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], list[int]]) -> Iterator[None]:
+    """Not below pytest's folder: the path of a socket must be short."""
+    with TemporaryDirectory(prefix="gt-") as place:
+        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+            monkeypatch.setenv(name, place)
+        yield
+
+
+async def run(pipeline: Pipeline) -> Launcher:
+    launcher = Launcher(pipeline)
+    with anyio.fail_after(PATIENCE_S):
+        await launcher.live()
+    return launcher
+
+
+def numbers(ledger: Path) -> list[int]:
+    return [int(line.split()[0]) for line in ledger.read_text().splitlines()]
+
+
+async def test_a_daemon_that_is_not_ready_in_time_is_ended_and_its_threads_are_told(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    pipeline = Pipeline("slow", backend=anyio_backend)
+    pipeline.add(Slow, name="slow", start_within=1.0, config={"note": str(tmp_path / "note")})
+    with pytest.raises(PipelineFailed, match=r"slow not ready within 1 s") as caught:
+        await run(pipeline)
+    assert "most recent call first" in str(caught.value)
+
+
+async def test_a_daemon_that_is_not_ready_in_time_is_started_again_where_its_policy_says_so(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    pipeline = Pipeline("slow", backend=anyio_backend)
+    pipeline.add(Slow, name="slow", on_error="restart", start_within=1.0, config={"note": str(tmp_path / "note")})
+    launcher = await run(pipeline)
+    assert [standing.restarts for standing in launcher.roll.standings()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("spins", "in sleeper"), ("sleeps", "in sleeper"), ("stops", "stands still by SIGSTOP")]
+)
+async def test_a_loop_that_hangs_is_reported_with_its_stacks_and_ended_where_that_is_wanted(
+    anyio_backend: Loop, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, told: str
+) -> None:
+    ledger = tmp_path / "ledger"
+    pipeline = Pipeline("hangs", backend=anyio_backend)
+    pipeline.add(sleeper, name="source", on_error="restart", config={"how": how})
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(ledger)})
+    pipeline.connect("source.out", sink.frames)
+    pipeline.process("source", cwd=tmp_path, hung_after=1.0, on_hang="kill")
+    with caplog.at_level(logging.WARNING):
+        launcher = await run(pipeline)
+    assert set(numbers(ledger)) == set(range(10))
+    assert told in caplog.text
+    (standing, _) = launcher.roll.standings()
+    assert standing.restarts == 1
+    assert "its loop stood still for" in str(standing.last_error)
+
+
+async def test_the_first_restart_is_at_once_and_base_is_the_delay_before_the_second(
+    anyio_backend: Loop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = Pipeline("again", backend=anyio_backend)
+    source = pipeline.add(Source, name="source", config={"total": 10})
+    slow = RestartPolicy(base=60, cap=60)
+    middle = pipeline.add(Middle, name="middle", on_error="restart", restart=slow, config={"at": 3, "does": "die"})
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(tmp_path / "ledger")})
+    pipeline.connect(source.out, middle.frames)
+    pipeline.connect(middle.out, sink.frames)
+    await run(pipeline)
+    assert "again in 0 s" in caplog.text
+
+
+async def test_who_wants_to_be_made_anew_with_its_writer_is(anyio_backend: Loop, tmp_path: Path) -> None:
+    pipeline = Pipeline("cone", backend=anyio_backend)
+    source = pipeline.add(Source, name="source", config={"total": 20})
+    middle = pipeline.add(Middle, name="middle", on_error="restart", config={"at": 10})
+    pipeline.add(tells_its_pid, name="end", on_error="restart", config={"note": str(tmp_path / "pids")})
+    pipeline.connect(source.out, middle.frames)
+    pipeline.connect(middle.out, "end.frames", on_peer_restart="restart")
+    await run(pipeline)
+    assert len(set((tmp_path / "pids").read_text().split())) == 2
+
+
+def program(source: str) -> list[str]:
+    return [sys.executable, "-c", source]
+
+
+async def test_a_foreign_program_runs_beside_the_daemons_and_what_it_prints_is_kept(anyio_backend: Loop) -> None:
+    pipeline = Pipeline("foreign", backend=anyio_backend)
+    pipeline.add_command(program("import os; print(os.environ['GREETING'], os.getcwd())"), name="hello")
+    pipeline.process("hello", env={"GREETING": "good morning"}, cwd="/")
+    launcher = await run(pipeline)
+    assert launcher.last_lines["hello"] == ["good morning /"]
+
+
+async def test_a_foreign_program_that_fails_ends_the_pipeline_with_what_it_said(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    pipeline = Pipeline("foreign", backend=anyio_backend)
+    pipeline.add_command(program("import sys; sys.exit('no such camera')"), name="broken")
+    pipeline.add(Slow, name="other", config={"note": str(tmp_path / "note")})
+    with pytest.raises(PipelineFailed, match=r"process 'broken' \(pid \d+\): exit code 1\n +no such camera"):
+        await run(pipeline)
+
+
+async def test_a_foreign_program_is_started_again_as_its_policy_says(anyio_backend: Loop, tmp_path: Path) -> None:
+    fails_once = f"import os,sys; p={str(tmp_path / 'tried')!r}; e=os.path.exists(p); open(p,'w'); sys.exit(not e)"
+    pipeline = Pipeline("foreign", backend=anyio_backend)
+    pipeline.add_command(program(fails_once), name="second-time", on_error="restart")
+    launcher = await run(pipeline)
+    assert [standing.restarts for standing in launcher.roll.standings()] == [1]
+
+
+async def test_a_stop_asks_a_foreign_program_by_sigterm_and_what_it_started_ends_with_it(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    waits = "import subprocess,time; subprocess.Popen(['sleep','100']); print('up', flush=True); time.sleep(100)"
+    pipeline = Pipeline("foreign", backend=anyio_backend)
+    pipeline.add_command(program(waits), name="waits")
+    launcher = Launcher(pipeline)
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(launcher.live)
+            await launcher.gate.wait()
+            late = await launcher.stop()
+    assert late == ()
+    assert launcher.reports == []
+
+
+async def test_channels_over_tcp_have_keys_and_survive_a_kill(anyio_backend: Loop, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    pipeline = Pipeline("far", backend=anyio_backend)
+    source = pipeline.add(Source, name="source", config={"total": 100})
+    middle = pipeline.add(Middle, name="middle", on_error="restart", config={"at": 50, "does": "die"})
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(ledger)})
+    options: dict[str, Any] = {"transport": "tcp", "maxsize": 8}
+    pipeline.connect(source.out, middle.frames, **options)
+    pipeline.connect(middle.out, sink.frames, **options)
+    launcher = Launcher(pipeline)
+    address, curve = launcher._place_of(pipeline.spec.channels[0], stays=False, sends=True)
+    assert address.startswith("tcp://127.0.0.1:")
+    assert curve is not None
+    with anyio.fail_after(PATIENCE_S):
+        await launcher.live()
+    assert set(numbers(ledger)) == set(range(100))
