@@ -7,7 +7,7 @@ from geartrain.rules.custody import NOTHING_TO_LOSE, Custody
 
 
 def test_an_item_is_stable_when_all_that_was_sent_while_it_was_in_hand_is() -> None:
-    custody = Custody()
+    custody: Custody[int] = Custody()
     custody.asked_past(0, 6, [9, 7])
     assert list(custody.settled([9, 6])) == []
     assert list(custody.settled([8, 7])) == []
@@ -17,19 +17,19 @@ def test_an_item_is_stable_when_all_that_was_sent_while_it_was_in_hand_is() -> N
 
 
 def test_who_sends_nothing_is_done_at_once() -> None:
-    custody = Custody()
+    custody: Custody[int] = Custody()
     custody.asked_past(0, 1, [])
     assert list(custody.settled([])) == [(0, 1)]
 
 
 def test_an_output_that_cannot_lose_anything_is_not_waited_for() -> None:
-    custody = Custody()
+    custody: Custody[int] = Custody()
     custody.asked_past(0, 3, [5, 2])
     assert list(custody.settled([NOTHING_TO_LOSE, 2])) == [(0, 3)]
 
 
 def test_inputs_are_settled_each_on_its_own() -> None:
-    custody = Custody()
+    custody: Custody[int] = Custody()
     custody.asked_past(0, 1, [1])
     custody.asked_past(1, 4, [2])
     custody.asked_past(0, 2, [3])
@@ -38,7 +38,7 @@ def test_inputs_are_settled_each_on_its_own() -> None:
 
 
 def test_a_daemon_that_asks_and_sends_nothing_takes_no_room() -> None:
-    custody = Custody()
+    custody: Custody[int] = Custody()
     for number in range(1, 100_000):
         custody.asked_past(0, number, [7])
     assert len(custody._marks) == 1
@@ -50,7 +50,7 @@ Step = tuple[str, int]
 
 @given(st.lists(st.tuples(st.sampled_from(["ask", "send", "stable"]), st.integers(0, 1)), max_size=200))
 def test_nothing_is_settled_before_what_came_of_it_and_everything_in_the_end(steps: list[Step]) -> None:
-    custody = Custody()
+    custody: Custody[int] = Custody()
     taken, sent, stable = [0, 0], [0, 0], [0, 0]
     came_of: dict[tuple[int, int], tuple[int, int]] = {}
     settled = [0, 0]

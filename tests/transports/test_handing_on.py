@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,10 @@ import anyio.to_thread
 import pytest
 
 from geartrain import open_pair, open_receive, open_send
-from geartrain.engine.remote import Hands
+from geartrain.engine.options import ChannelOptions
+from geartrain.engine.remote import Hands, RemoteSend, writing
+from geartrain.errors import WouldBlock
+from geartrain.ports.transport import find
 
 RELAY = Path(__file__).with_name("relay.py")
 
@@ -124,3 +128,38 @@ async def test_what_comes_of_a_repeat_is_marked_as_one(folder: Path) -> None:
             await out.send.send(await numbers.receive() * 10)
             got = [(await out.recv.receive(), out.recv.mark.redelivered) for _ in range(3)]
     assert got == [(10, False), (10, True), (20, False)]
+
+
+async def test_what_came_of_a_former_life_of_the_writer_says_nothing_of_the_next_one(folder: Path) -> None:
+    place = f"ipc://{folder}/in"
+
+    def a_life_of_the_writer() -> AbstractAsyncContextManager[RemoteSend[int]]:
+        return writing(find(place), place, int, bind=False, options=ChannelOptions(supervised=True))
+
+    async with open_pair(f"ipc://{folder}/out", int) as out, open_receive(place, int) as numbers:
+        Hands([numbers], [out.send])  # type: ignore[list-item]
+        with pytest.raises(ZeroDivisionError):
+            async with a_life_of_the_writer() as first:
+                for number in range(3):
+                    await first.send(number)
+                    await out.send.send(await numbers.receive())
+                with pytest.raises(WouldBlock):
+                    numbers.receive_nowait()
+                raise ZeroDivisionError
+        async with a_life_of_the_writer() as second:
+            await second.send(3)
+            with anyio.fail_after(5):
+                assert await numbers.receive() == 3
+                # Now the three of the former life are stable, and the one in hand is not.
+                assert [await out.recv.receive() for _ in range(3)] == [0, 1, 2]
+                with anyio.move_on_after(0.05):
+                    await out.recv.receive()
+                assert second.statistics().stable == 0
+                await out.send.send(3)
+                assert await out.recv.receive() == 3
+                with pytest.raises(WouldBlock):
+                    numbers.receive_nowait()
+                with pytest.raises(WouldBlock):
+                    out.recv.receive_nowait()
+                await second.drain()
+                await numbers.aclose()

@@ -411,7 +411,8 @@ class Hands:
     """
 
     def __init__(self, inputs: Sequence[RemoteReceive[Any]], outputs: Sequence[RemoteSend[Any]]) -> None:
-        self._custody = Custody()
+        # An input begins to count anew with each life of its writer.
+        self._custody: Custody[tuple[int, int]] = Custody()
         self._inputs = inputs
         self._outputs = outputs
         for place, end in enumerate(inputs):
@@ -427,14 +428,16 @@ class Hands:
             out._writer.mark_repeats(repeats)
 
     def _asked_past(self, place: int, number: int) -> None:
-        self._custody.asked_past(place, number, [out._writer.accepted for out in self._outputs])
+        now = (place, self._inputs[place]._reader.epoch)
+        self._custody.asked_past(now, number, [out._writer.accepted for out in self._outputs])
         self._review()
 
     def _review(self) -> None:
-        for place, number in self._custody.settled([_stable(out) for out in self._outputs]):
+        for (place, epoch), number in self._custody.settled([_stable(out) for out in self._outputs]):
             end = self._inputs[place]
-            end._reader.settle_upto(number)
-            end._wire.tell_soon()
+            if end._reader.epoch == epoch:
+                end._reader.settle_upto(number)
+                end._wire.tell_soon()
 
 
 def _stable(out: RemoteSend[Any]) -> int:

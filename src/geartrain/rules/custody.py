@@ -8,7 +8,8 @@ Who said earlier that it was done with an item that is only in its own buffers w
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
@@ -16,21 +17,25 @@ from msgspec import Struct
 NOTHING_TO_LOSE = 2**63
 
 
-class _Mark(Struct):
+# What tells one input from another.
+Input = TypeVar("Input", bound=Hashable)
+
+
+class _Mark(Struct, Generic[Input]):
     """Up to `number` of this input the daemon has asked past what it had, when so much had been sent."""
 
-    input: int
+    input: Input
     number: int
     sent: tuple[int, ...]
 
 
-class Custody:
+class Custody(Generic[Input]):
     """What one daemon has taken over and not yet handed on for good."""
 
     def __init__(self) -> None:
-        self._marks: deque[_Mark] = deque()
+        self._marks: deque[_Mark[Input]] = deque()
 
-    def asked_past(self, input: int, number: int, sent: Sequence[int]) -> None:
+    def asked_past(self, input: Input, number: int, sent: Sequence[int]) -> None:
         """The daemon wants more from this input; `sent` is how many items each output has accepted by now."""
         now = tuple(sent)
         last = self._marks[-1] if self._marks else None
@@ -39,9 +44,9 @@ class Custody:
         else:
             self._marks.append(_Mark(input, number, now))
 
-    def settled(self, stable: Sequence[int]) -> Iterator[tuple[int, int]]:
+    def settled(self, stable: Sequence[int]) -> Iterator[tuple[Input, int]]:
         """Each input of which more is stable now, and up to where. `stable` is how far each output is."""
-        done: dict[int, int] = {}
+        done: dict[Input, int] = {}
         # What was sent only grows, so the marks become true in their order.
         while self._marks and all(out >= sent for out, sent in zip(stable, self._marks[0].sent, strict=True)):
             mark = self._marks.popleft()
