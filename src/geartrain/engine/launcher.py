@@ -61,6 +61,8 @@ class Launcher:
         self.news = Bell()
         self.present: dict[str, Child] = {}
         self.reports: list[Report] = []
+        # A daemon that has returned has nothing new to say, but may have to be started again to say it once more.
+        self.returned: set[str] = set()
         # A daemon that has finished is finished: it is not started again when its process dies later.
         self.finished: set[str] = set()
         # A daemon whose process has died, which is ignored.
@@ -160,7 +162,7 @@ class Launcher:
             retain=channel.retain or max(retain, channel.maxsize, 1),
             max_deliveries=channel.max_deliveries,
             counter=str(self.run.folder / f"{self.run.socket_path(channel.name).name}.count") if sends else None,
-            over=self._how_gone((channel.reader if sends else channel.writer).daemon),
+            over=self._how_gone(channel.writer.daemon, channel.reader.daemon, sends=sends),
         )
 
     def _place_of(self, channel: ChannelSpec, *, stays: bool, sends: bool) -> tuple[str, Curve | None]:
@@ -172,10 +174,15 @@ class Launcher:
             return place.address, place.writer if sends else place.reader
         return f"ipc://{self.run.socket_path(channel.name)}", None
 
-    def _how_gone(self, daemon: str) -> Gone | None:
-        if daemon in self.given_up:
+    def _how_gone(self, writer: str, reader: str, *, sends: bool) -> Gone | None:
+        """Whether the daemon at the other end of a new end is gone for good, and how."""
+        here, there = (writer, reader) if sends else (reader, writer)
+        if there in self.given_up:
             return "ignored"
-        return "finished" if daemon in self.finished else None
+        if there not in self.finished:
+            return None
+        # A writer that has returned before only says again what its reader has had, or never wanted.
+        return "ignored" if sends and here in self.returned else "finished"
 
     async def tell_of(self, process: str, gone: Gone, which: Container[str]) -> None:
         """Its process has ended, and these daemons of it are gone for good: those at their other ends are told."""

@@ -57,6 +57,7 @@ from geartrain.rules.orders import (
     Quit,
     Ready,
     Report,
+    Returned,
     Said,
     Stop,
     to_line,
@@ -232,6 +233,8 @@ class Node(Observer):
 
     async def finish(self, place: Place) -> None:
         """A daemon has returned. Returns when nothing of it is needed any more."""
+        self.say(Returned(place.order.name))
+        await self.say_what_is_left()
         await place.hand_over()
         self.say(Finished(place.order.name))
         await place.noted.wait()

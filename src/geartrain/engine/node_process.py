@@ -34,6 +34,7 @@ from geartrain.rules.orders import (
     Quit,
     Ready,
     Report,
+    Returned,
     Said,
     to_line,
 )
@@ -263,6 +264,8 @@ class NodeProcess(Child):
                     self.report = report
                 else:
                     self._launcher.restart_cone(report.daemon)
+            case Returned(daemon):
+                self._launcher.returned.add(daemon)
             case Finished(daemon):
                 self._launcher.finished.add(daemon)
             case Ended(daemon):

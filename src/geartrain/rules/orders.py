@@ -6,6 +6,7 @@
     Go(daemon)           ------------------------->  run begins
     Stop(daemon, ...)    ------------------------->
                          <-------------------------  Failed(report), Ended(daemon)
+                         <-------------------------  Returned(daemon)    said before its readers see the end
                          <-------------------------  Finished(daemon)    nothing of it is needed any more
     Noted(daemon)        ------------------------->  only now its writers are let go
     Over(channel, ...)   ------------------------->  the daemon at the other end will never be there again
@@ -137,6 +138,12 @@ class Ended(Word, frozen=True, tag="ended"):
     daemon: str
 
 
+class Returned(Word, frozen=True, tag="returned"):
+    """`run` has returned. What the daemon sent may not be stable yet, so it may have to be started again."""
+
+    daemon: str
+
+
 class Finished(Word, frozen=True, tag="finished"):
     """`run` has returned, and all that the daemon sent is stable: it is never started again."""
 
@@ -162,7 +169,7 @@ class Quit(Word, frozen=True, tag="quit"):
     finalize_s: float
 
 
-Said = Ready | Go | Stop | Failed | Ended | Finished | Noted | Over | Quit
+Said = Ready | Go | Stop | Failed | Ended | Returned | Finished | Noted | Over | Quit
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Said)
