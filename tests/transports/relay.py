@@ -5,7 +5,7 @@ import sys
 import anyio
 
 from geartrain import open_receive, open_send
-from geartrain.engine.remote import Hands
+from geartrain.engine.hands import Hands
 
 
 async def main(source: str, target: str, maxsize: int) -> None:

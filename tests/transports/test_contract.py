@@ -323,6 +323,12 @@ class Forwarded(ReceiveStream[T]):
         mark: Mark = self._call(lambda: self._there.mark)
         return mark
 
+    def done(self, mark: Mark) -> None:
+        self._call(self._there.done, mark)
+
+    def ack_manually(self) -> None:
+        self._call(self._there.ack_manually)
+
     def statistics(self) -> ChannelStats:
         stats: ChannelStats = self._call(self._there.statistics)
         return stats

@@ -13,8 +13,9 @@ import anyio.to_thread
 import pytest
 
 from geartrain import open_pair, open_receive, open_send
+from geartrain.engine.hands import Hands
 from geartrain.engine.options import ChannelOptions
-from geartrain.engine.remote import Hands, RemoteSend, writing
+from geartrain.engine.remote import RemoteSend, writing
 from geartrain.errors import WouldBlock
 from geartrain.ports.transport import find
 

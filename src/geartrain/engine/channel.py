@@ -12,26 +12,28 @@ import math
 from collections import deque
 from typing import Generic, TypeVar
 
-from geartrain.engine.ends import Asker, Channel, ChannelStats, ReadingEnd, WritingEnd
+from geartrain.engine.ends import Asker, Channel, ChannelStats, ReadingEnd, WritingEnd, not_manual
 from geartrain.errors import BadType, BadValue, ChannelClosed, EndClosed, EndOfStream, WouldBlock
 from geartrain.ports.parking import park
 from geartrain.ports.turns import Wait
 from geartrain.rules.checks import one_of
-from geartrain.rules.pipeline import POLICIES, Mark, Policy
+from geartrain.rules.pipeline import ACKS, POLICIES, Ack, Mark, Policy
 
 T = TypeVar("T")
 
 
-def open_channel(maxsize: float = 0, *, policy: Policy = "block", name: str = "") -> Channel[T]:
+def open_channel(maxsize: float = 0, *, policy: Policy = "block", ack: Ack = "batch", name: str = "") -> Channel[T]:
     """A channel inside this process. At most `maxsize` items are between its ends; `math.inf` is no bound at all.
 
     `policy` says what a full channel does: `block` the writer, keep only the `latest` item, `drop_oldest` or
-    `drop_newest`. Drops are counted in `statistics().dropped`. The name is for messages.
+    `drop_newest`. Drops are counted in `statistics().dropped`. With `ack="manual"` an item is stable, and `drain`
+    returns, when the reader says `done(mark)`; otherwise when it has asked for the next. The name is for messages.
     """
     one_of("policy", policy, POLICIES)
+    one_of("ack", ack, ACKS)
     if not isinstance(name, str):
         raise BadType(f"a channel's name must be a string, got {name!r}")
-    pipe: _Pipe[T] = _Pipe(_checked_maxsize(maxsize, policy), policy, name)
+    pipe: _Pipe[T] = _Pipe(_checked_maxsize(maxsize, policy), policy, ack, name)
     return Channel(pipe.sender, pipe.receiver)
 
 
@@ -53,6 +55,7 @@ class _Pipe(Generic[T]):
     """What both ends share. `limit` is how many items there is room for right now."""
 
     __slots__ = (
+        "ack",
         "asked_past",
         "asker",
         "buffer",
@@ -72,9 +75,10 @@ class _Pipe(Generic[T]):
         "writer_waits",
     )
 
-    def __init__(self, maxsize: float, policy: Policy, name: str) -> None:
+    def __init__(self, maxsize: float, policy: Policy, ack: Ack, name: str) -> None:
         self.maxsize = maxsize
         self.policy = policy
+        self.ack = ack
         self.name = name
         self.buffer: deque[T] = deque()
         self.limit = maxsize
@@ -118,7 +122,11 @@ class _Pipe(Generic[T]):
 
     def ask_past(self) -> None:
         """The reader has looked for more: what it has taken, it has done with."""
-        self.asked_past = self.taken
+        if self.ack != "manual":
+            self.done_with(self.taken)
+
+    def done_with(self, number: int) -> None:
+        self.asked_past = max(self.asked_past, number)
         if self.drainer is not None:
             self.drainer.wake()
 
@@ -138,7 +146,7 @@ class _Pipe(Generic[T]):
     @property
     def stable(self) -> int:
         """The item last taken is in the reader's hand until it asks for the next."""
-        return max(self.asked_past, self.taken - 1, 0)
+        return self.asked_past if self.ack == "manual" else max(self.asked_past, self.taken - 1, 0)
 
     @property
     def settled(self) -> bool:
@@ -282,6 +290,19 @@ class _Receiver(ReadingEnd[T]):
     @property
     def mark(self) -> Mark:
         return Mark(0, self._pipe.taken)
+
+    def done(self, mark: Mark) -> None:
+        pipe = self._pipe
+        if pipe.ack != "manual":
+            raise not_manual(pipe, pipe.ack)
+        if mark > self.mark:
+            raise BadValue(f"{pipe}: done() got {mark}, but the last item handed over here is {self.mark}")
+        pipe.done_with(mark.sequence)
+
+    def ack_manually(self) -> None:
+        pipe = self._pipe
+        pipe.asked_past = pipe.stable
+        pipe.ack = "manual"
 
     async def aclose(self) -> None:
         pipe = self._pipe

@@ -1,7 +1,8 @@
 """What a daemon is given: its clock, its logger, its name, its stop."""
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,17 @@ class Context:
     name: str
     supervisor: "Supervisor"
     stop_event: Signal
+    # Whose channels cross processes has something to do in a step; anybody else has not.
+    steps: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
     @property
     def stopping(self) -> bool:
         """Whether the daemon has been asked to stop: finish what is in hand, then return."""
         return self.stop_event.is_set()
+
+    def step(self) -> AbstractAsyncContextManager[None]:
+        """`async with ctx.step():` makes all that is received inside stable together, when what is sent inside is.
+
+        Left by an error or a cancellation, it makes nothing stable. Where nothing can be lost it does nothing.
+        """
+        return self.steps()

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from msgspec import Struct
 
 from geartrain.engine.holders import who_could_use
-from geartrain.errors import ChannelInUse, EndOfStream
+from geartrain.errors import BadValue, ChannelInUse, EndOfStream
 from geartrain.ports.parking import here
 from geartrain.ports.turns import Owner, Wait, current_owner
 from geartrain.rules.deadlock import Waiting
@@ -108,6 +108,14 @@ class ReceiveStream(ABC, Generic[T]):
     @abstractmethod
     def mark(self) -> Mark:
         """Which item was handed over last."""
+
+    @abstractmethod
+    def done(self, mark: Mark) -> None:
+        """With `ack="manual"`: all up to this mark will never be needed again. `BadValue` with any other `ack`."""
+
+    @abstractmethod
+    def ack_manually(self) -> None:
+        """From now on only `done` says what is not needed any more, as with `ack="manual"`: for who holds items."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -288,6 +296,13 @@ class ReadingEnd(ReceiveStream[T]):
             f"a task is waiting in the reading end of {self._carrier}, and {second} came beside it; "
             "one task reads from a channel: use tee() or load_balance() to serve several"
         )
+
+
+def not_manual(carrier: object, ack: str) -> BadValue:
+    return BadValue(
+        f'done() is for channels with ack="manual", and {carrier} has ack={ack!r}: there an item is done with when the '
+        "next one is asked for"
+    )
 
 
 def _note_user(end: WritingEnd[T] | ReadingEnd[T]) -> None:

@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.declare import Target, build, load_daemon, signature_of
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
+from geartrain.engine.hands import Hands
 from geartrain.engine.options import ChannelOptions
-from geartrain.engine.remote import Hands, RemoteReceive, RemoteSend, reading, writing
+from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, writing
 from geartrain.engine.signal import Lock, Signal
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import DaemonError, EndOfStream, in_words, leaves
@@ -81,6 +83,7 @@ class Place:
         self.go = Signal(f"the start of {order.name}")
         self.noted = Signal(f"the launcher's knowledge that {order.name} has finished")
         self.lives = 0
+        self.hands = Hands((), ())
 
     @property
     def inputs(self) -> list[RemoteReceive[Any]]:
@@ -96,8 +99,7 @@ class Place:
             for end in self.inputs:
                 end.begin_again()
         self.lives += 1
-        if self.outputs:
-            Hands(self.inputs, self.outputs)
+        self.hands = Hands(self.inputs, self.outputs)
         return build(self.target, self._by_port(), self.order.config)
 
     def _by_port(self) -> dict[str, Any]:
@@ -169,7 +171,7 @@ class Piped(Daemon):
 
     async def on_start(self, ctx: Context) -> None:
         self._inner = self._place.new_daemon()
-        await self._inner.on_start(ctx)
+        await self._inner.on_start(self._with_steps(ctx))
 
     async def run(self, ctx: Context) -> None:
         assert self._inner is not None
@@ -179,12 +181,15 @@ class Piped(Daemon):
             await out.wait_connected()
         self._node.say(Ready(self.name))
         await self._place.go.wait()
-        await self._inner.run(ctx)
+        await self._inner.run(self._with_steps(ctx))
         await self._node.finish(self._place)
 
     async def on_stop(self, ctx: Context) -> None:
         if self._inner is not None:
-            await self._inner.on_stop(ctx)
+            await self._inner.on_stop(self._with_steps(ctx))
+
+    def _with_steps(self, ctx: Context) -> Context:
+        return replace(ctx, steps=self._place.hands.step)
 
 
 class Node(Observer):

@@ -13,7 +13,7 @@ has allowed; the rest goes the long way and looks.
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, TypeVar, Unpack
 import anyio
 import msgspec
 
-from geartrain.engine.ends import BUDGET, Channel, ChannelStats, ReadingEnd, WritingEnd
+from geartrain.engine.ends import BUDGET, Channel, ChannelStats, ReadingEnd, WritingEnd, not_manual
 from geartrain.engine.options import ChannelOptions, Said
 from geartrain.engine.wire import ReadingWire, Wire, WritingWire, running
 from geartrain.errors import BadValue, EndClosed, EndOfStream, PeerLost, WouldBlock
@@ -30,7 +30,7 @@ from geartrain.ports.parking import here
 from geartrain.ports.places import private_dir
 from geartrain.ports.tally import Tally
 from geartrain.ports.transport import Transport, find
-from geartrain.rules.custody import NOTHING_TO_LOSE, Custody
+from geartrain.rules.custody import NOTHING_TO_LOSE
 from geartrain.rules.pipeline import Mark
 from geartrain.rules.session import BATCH_BYTES, LOSSY, Loss, Poison, Reader, Writer
 
@@ -182,6 +182,24 @@ class RemoteSend(WritingEnd[T]):
     async def aclose(self) -> None:
         self.close()
 
+    @property
+    def accepted(self) -> int:
+        """How many items have a number, the closing included."""
+        return self._writer.accepted
+
+    @property
+    def safe(self) -> int:
+        """Up to here nothing can be lost any more."""
+        return NOTHING_TO_LOSE if self._is_lossy or self._writer.reader_done else self._writer.stable
+
+    def mark_repeats(self, repeats: bool) -> None:
+        """From now on what is sent comes of repeated items, and is marked as such; or not any more."""
+        self._writer.mark_repeats(repeats)
+
+    def watch(self, progressed: Callable[[], None]) -> None:
+        """Call this whenever `safe` may have grown."""
+        self._wire.progressed = progressed
+
     def lose_reader(self, *, discards: bool) -> None:
         """Somebody above knows that there will never be a reader any more: sends are refused, or discarded."""
         self._is_lossy = self._is_lossy or discards
@@ -252,11 +270,11 @@ class RemoteReceive(ReadingEnd[T]):
 
     other_end_is_near = False
 
-    __slots__ = ("_hands", "_reader", "_wire")
+    __slots__ = ("_reader", "_took", "_wire")
 
     def __init__(self, wire: ReadingWire[T]) -> None:
         super().__init__(wire)
-        self._hands: Hands | None = None
+        self._took: Callable[[Mark], None] | None = None
         self._wire = wire
         self._reader = wire.session
 
@@ -326,8 +344,8 @@ class RemoteReceive(ReadingEnd[T]):
     def _take(self) -> T:
         reader = self._reader
         item: T = reader.take()
-        if self._hands is not None:
-            self._hands.took(reader)
+        if self._took is not None:
+            self._took(reader.mark)
         reader.flow()
         self._wire.speak()
         return item
@@ -348,6 +366,7 @@ class RemoteReceive(ReadingEnd[T]):
         """For another owner: what the last one had not finished comes again, marked as a repeat."""
         self._wire.begin_again()
         self._reader = self._wire.session
+        self._took = None
         self._steps = BUDGET
 
     @property
@@ -355,14 +374,36 @@ class RemoteReceive(ReadingEnd[T]):
         """What died with each earlier life of the writer."""
         return self._reader.losses
 
+    def ack_manually(self) -> None:
+        self._reader.be_manual()
+
     def done(self, mark: Mark) -> None:
-        """With `ack="manual"`: everything up to this mark will never be needed again."""
         reader = self._reader
-        if reader.me.settings.ack != "manual":
-            raise BadValue(f"{self._wire} has ack={reader.me.settings.ack!r}; done() is for ack='manual'")
-        reader.settle(mark)
+        if not reader.manual:
+            raise not_manual(self._wire, reader.me.settings.ack)
+        if (mark.epoch, mark.sequence) > (reader.mark.epoch, reader.mark.sequence):
+            raise BadValue(f"{self._wire}: done() got {mark}, but the last item handed over here is {reader.mark}")
+        reader.release(mark)
         reader.flow(at_once=True)
         self._wire.speak()
+
+    @property
+    def is_manual(self) -> bool:
+        return self._reader.manual
+
+    def keep_with(self, took: Callable[[Mark], None], released: Callable[[Mark], None]) -> None:
+        """From now on somebody else decides when an item is stable, and calls `settle`."""
+        self._took = took
+        self._reader.keep_with(released)
+
+    def settle(self, upto: Mark, *, at_once: bool) -> None:
+        """Up to here nothing will be needed again, nor what came of it; the writer hears of it at once, or soon."""
+        self._reader.settle(upto)
+        if at_once:
+            self._reader.flow(at_once=True)
+            self._wire.speak()
+        else:
+            self._wire.tell_soon()
 
     async def wait_connected(self) -> None:
         """Return when the two ends have met; raises what keeps them from it."""
@@ -401,48 +442,6 @@ async def _connected(wire: Wire[Any]) -> None:
     await wire.wait_until(lambda: wire.session.connected or wire.session.alone)
     if wire.session.failure is not None:
         raise wire.session.failure
-
-
-class Hands:
-    """What a daemon has taken from its inputs and not yet handed on for good into its outputs.
-
-    An input is stable when the daemon has asked past it and all it sent meanwhile is stable; what is sent while a
-    repeated item is in hand is marked as a repeat too. So a chain of processes loses nothing when one is killed.
-    """
-
-    def __init__(self, inputs: Sequence[RemoteReceive[Any]], outputs: Sequence[RemoteSend[Any]]) -> None:
-        # An input begins to count anew with each life of its writer.
-        self._custody: Custody[tuple[int, int]] = Custody()
-        self._inputs = inputs
-        self._outputs = outputs
-        for place, end in enumerate(inputs):
-            end._hands = self
-            end._reader.hands_on = partial(self._asked_past, place)
-        for out in outputs:
-            out._wire.progressed = self._review
-
-    def took(self, reader: Reader) -> None:
-        """An item of this input is in hand now."""
-        repeats = any(end._reader.mark.redelivered for end in self._inputs)
-        for out in self._outputs:
-            out._writer.mark_repeats(repeats)
-
-    def _asked_past(self, place: int, number: int) -> None:
-        now = (place, self._inputs[place]._reader.epoch)
-        self._custody.asked_past(now, number, [out._writer.accepted for out in self._outputs])
-        self._review()
-
-    def _review(self) -> None:
-        for (place, epoch), number in self._custody.settled([_stable(out) for out in self._outputs]):
-            end = self._inputs[place]
-            if end._reader.epoch == epoch:
-                end._reader.settle_upto(number)
-                end._wire.tell_soon()
-
-
-def _stable(out: RemoteSend[Any]) -> int:
-    writer = out._writer
-    return NOTHING_TO_LOSE if out._is_lossy or writer.reader_done else writer.stable
 
 
 def open_send(

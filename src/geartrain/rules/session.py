@@ -519,8 +519,10 @@ class Reader(End):
         self.dropped = 0
         self.redelivered = 0
         self.skipped = 0
+        # Only the owner says what is done with; asking for more does not.
+        self.manual = me.settings.ack == "manual"
         # Who else must be done with an item before it is stable: what came of it is on its way.
-        self.hands_on: Callable[[int], None] | None = None
+        self._keeper: Callable[[Mark], None] | None = None
         self.losses: tuple[Loss, ...] = ()
         self.done = False
         self._runs: deque[_Run] = deque()
@@ -577,7 +579,7 @@ class Reader(End):
         settings = self.me.settings
         if self._lossy or settings.keep == "taken":
             return self.taken
-        if settings.ack == "manual" or self.hands_on is not None or self._hand_epoch != self.epoch:
+        if self.manual or self._keeper is not None or self._hand_epoch != self.epoch:
             return self._settled
         return max(self._settled, self._upto - self.free - 1)
 
@@ -618,12 +620,13 @@ class Reader(End):
         self.ask_past()
         if self.ended:
             self._passed = self._ended
+            self.settle_upto(self._settled)
 
     def ask_past(self) -> None:
         """The owner looks for more: the one it had in hand will never be needed again."""
         self.hold()
-        if self.me.settings.ack != "manual":
-            (self.hands_on or self.settle_upto)(self.taken)
+        if not self.manual:
+            self.release(Mark(self.epoch, self.taken))
 
     def take(self) -> Any:
         """The next item, which is now in the owner's hand."""
@@ -680,10 +683,29 @@ class Reader(End):
             self._upto = run.next - 1
             self.free = count
 
+    def be_manual(self) -> None:
+        """From now on the owner says with `release` what is done with."""
+        self._stand()
+        self.manual = True
+
+    def keep_with(self, keeper: Callable[[Mark], None]) -> None:
+        """From now on what is released is stable when the keeper says so, with `settle`."""
+        self._stand()
+        self._keeper = keeper
+
+    def _stand(self) -> None:
+        """What is stable by the rule so far stays stable by the next."""
+        self.hold()
+        self.settle_upto(self.stable)
+
+    def release(self, mark: Mark) -> None:
+        """The owner will never need again what is up to this mark."""
+        (self._keeper or self.settle)(mark)
+
     def settle(self, mark: Mark) -> None:
-        """With `ack="manual"`: everything up to this mark will never be needed again."""
+        """Nobody will. A mark of another life of the writer says nothing of this one."""
         if mark.epoch == self.epoch:
-            (self.hands_on or self.settle_upto)(min(mark.sequence, self.taken))
+            self.settle_upto(min(mark.sequence, self.taken))
 
     def settle_upto(self, number: int) -> None:
         """Up to here nothing will be needed again, nor what follows it without an item."""
