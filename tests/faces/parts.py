@@ -15,10 +15,14 @@ def say(line: str) -> None:
 
 
 class Source(Daemon):
-    """Sends numbers; all the time, if nobody has said how many. One that does not look hears of no stop."""
+    """Sends numbers; all the time, if nobody has said how many. One that does not look hears of no stop.
 
-    def __init__(self, out: SendStream[int], count: int | None = None, looks: bool = True) -> None:
+    One that stays does not return when it has sent them.
+    """
+
+    def __init__(self, out: SendStream[int], count: int | None = None, looks: bool = True, stays: bool = False) -> None:
         self.out = out
+        self._stays = stays
         self._count = count
         self._looks = looks
 
@@ -28,6 +32,8 @@ class Source(Daemon):
             await self.out.send(number)
             number += 1
             await anyio.sleep(0.001)
+        if self._stays:
+            await anyio.sleep_forever()
 
 
 class Sink(Daemon):

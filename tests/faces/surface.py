@@ -20,9 +20,14 @@ _WIDTH = 100
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    yield "geartrain", geartrain
-    for name in sorted(geartrain.commands):
-        yield f"geartrain {name}", geartrain.commands[name]
+    yield from _from("geartrain", geartrain)
+
+
+def _from(title: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield title, command
+    if isinstance(command, click.Group):
+        for name in sorted(command.commands):
+            yield from _from(f"{title} {name}", command.commands[name])
 
 
 def surface() -> str:

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,7 @@ def test_help_and_version_are_data(words: tuple[str, ...], told_here: Told) -> N
     ("words", "said"),
     [
         (("rnu", "x.toml"), "there is no command 'rnu'; did you mean 'run'?"),
+        (("chan", "sl"), "there is no command 'sl'"),
         (("run",), "Missing argument"),
         (("run", "x.toml", "--for", "10"), "must have units"),
         (("graph", "x.toml"), "x.toml: cannot be read: No such file or directory"),
@@ -356,6 +358,39 @@ def test_a_daemon_that_hangs_shows_where(running: Running, told_here: Told) -> N
         assert live.ends()[0] == 1
 
 
+def channels(told_here: Told) -> dict[str, Any]:
+    (row,) = (json.loads(line) for line in told_here("chan", "ls", "--format", "json").stdout.splitlines())
+    assert isinstance(row, dict)
+    return row
+
+
+def test_channels_are_counted_from_the_start_whoever_was_killed(running: Running, told_here: Told) -> None:
+    words = ("source.on_error='restart'", "sink.on_error='restart'", "source.config={count=300,stays=true}")
+    with running(COUNTING, *(part for word in words for part in ("--set", f"daemons.{word}")), "--grace", "0s") as live:
+        live.until(*READY)
+        before = channels(told_here)
+        assert {key: before[key] for key in ("channel", "writer", "reader", "policy", "maxsize")} == {
+            "channel": "numbers", "writer": "source", "reader": "sink", "policy": "block", "maxsize": 64,
+        }  # fmt: skip
+        assert before["accepted"] >= 3
+        for victim in ("sink", "source"):
+            told_here("kill", victim)
+            live.until("is ready")
+        look = ("chan", "hz", "numbers", "--format", "json", "--for", "50ms", "--every", "25ms")
+        found = before
+        # The second life of the source sends all of its 300, the first one has sent what it could.
+        while found["accepted"] < before["accepted"] + 300 or '"accepted_hz":0.0' not in told_here(*look).stdout:
+            later = channels(told_here)
+            assert later["accepted"] >= found["accepted"]
+            found = later
+        found = channels(told_here)
+        assert found["taken"] == found["stable"] == found["accepted"] - found["lost"]
+        assert (found["fill"], found["dropped"], found["set_aside"]) == (0, 0, 0)
+        assert told_here("chan", "ls").stdout.startswith("CHANNEL ")
+        assert told_here("chan", "hz", "--for", "10ms").stdout.startswith("CHANNEL ")
+        assert "did you mean 'numbers'?" in told_here("chan", "hz", "nubers").stderr
+
+
 def test_nobody_but_the_user_can_ask_a_run(running: Running, place: Path) -> None:
     with running(COUNTING) as live:
         live.until(*READY)
@@ -376,7 +411,9 @@ def test_of_several_runs_one_must_be_named(running: Running, told_here: Told) ->
         assert one.ends()[0] == 0
 
 
-@pytest.mark.parametrize("words", [("ps",), ("stop",), ("kill", "sink"), ("restart", "sink"), ("stack", "sink")])
+@pytest.mark.parametrize(
+    "words", [("ps",), ("stop",), ("kill", "sink"), ("restart", "sink"), ("stack", "sink"), ("chan", "ls")]
+)
 def test_when_nothing_runs_that_is_said_with_69(words: tuple[str, ...], told_here: Told) -> None:
     found = told_here(*words)
     assert (found.returncode, found.stdout) == (69, "")

@@ -70,6 +70,15 @@ class Child(Daemon):
         """Where each of its threads stands, also when its loop hangs; `ProcessFailed` says why it cannot be told."""
         raise AssertionError("a process that cannot be asked")
 
+    @property
+    def owes_an_answer(self) -> bool:
+        """Whether it has been asked something, lives, and has not answered yet."""
+        return False
+
+    async def ask_counts(self) -> None:
+        """Ask what went through its channels, if it has any."""
+        return
+
     def last_lines(self) -> list[str]:
         """What the process printed last."""
         return [line for log in self._logs for line in log.tail()[-10:]]

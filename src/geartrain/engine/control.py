@@ -10,6 +10,7 @@ Only the run's own user gets there: the folder is 0700 and the socket 0600.
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from msgspec import Struct
 from geartrain.engine.launcher import Launcher
 from geartrain.engine.roll import Standing
 from geartrain.errors import BadValue, GeartrainError, ProcessFailed
+from geartrain.rules.counts import ChannelCounts
 
 SOCKET = "control"
 
@@ -59,6 +61,10 @@ class AskStack(Ask, frozen=True, tag="stack"):
     daemon: str
 
 
+class AskChannels(Ask, frozen=True, tag="channels"):
+    """How many items went through every channel?"""
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """`refused` says why nothing was done."""
 
@@ -66,9 +72,13 @@ class Answer(Struct, frozen=True, kw_only=True):
     refused: str | None = None
     daemons: tuple[Standing, ...] = ()
     stack: str = ""
+    channels: tuple[ChannelCounts, ...] = ()
+    # When the channels were looked at, and the processes whose numbers are older, for they do not answer.
+    at_s: float = 0.0
+    silent: tuple[str, ...] = ()
 
 
-Question = AskStandings | AskStop | AskRestart | AskKill | AskStack
+Question = AskStandings | AskStop | AskRestart | AskKill | AskStack | AskChannels
 
 _questions = msgspec.json.Decoder(Question)
 
@@ -99,15 +109,19 @@ class Control:
 
     async def _answer(self, line: bytes) -> Answer:
         try:
-            question = _questions.decode(line)
-            daemons = self._do(question)
-            stack = await self._launcher.stacks(question.daemon) if isinstance(question, AskStack) else ""
+            answer = await self._do(_questions.decode(line))
         except (GeartrainError, ValueError, RecursionError) as error:
-            return Answer(pipeline=self._launcher.spec.name, refused=str(error))
-        return Answer(pipeline=self._launcher.spec.name, daemons=daemons, stack=stack)
+            answer = Answer(refused=str(error))
+        return msgspec.structs.replace(answer, pipeline=self._launcher.spec.name)
 
-    def _do(self, question: Question) -> tuple[Standing, ...]:
+    async def _do(self, question: Question) -> Answer:
         match question:
+            case AskStack(daemon):
+                stack = await self._launcher.stacks(daemon)
+                return Answer(daemons=self._launcher.roll.standings(), stack=stack)
+            case AskChannels():
+                channels, silent = await self._launcher.channel_counts()
+                return Answer(channels=channels, at_s=time.monotonic(), silent=silent)
             case AskStop():
                 self._stop()
             case AskRestart(daemon):
@@ -116,7 +130,7 @@ class Control:
                 self._launcher.kill(daemon)
             case _:
                 pass
-        return self._launcher.roll.standings()
+        return Answer(daemons=self._launcher.roll.standings())
 
 
 async def _line(stream: anyio.abc.SocketStream) -> bytes:

@@ -29,6 +29,7 @@ from geartrain.ports.process import Processes, RealProcesses
 from geartrain.ports.run_directory import RunDirectory, new_run, state_dir
 from geartrain.ports.tcp_places import TcpPlaces
 from geartrain.rules import wiring
+from geartrain.rules.counts import ChannelCounts, Ledger
 from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.nearest import did_you_mean
@@ -44,6 +45,9 @@ SOURCE_GRACE_S = 0.5
 # A process that hears nothing more from here cancels its daemons this long after the grace.
 _LATER_S = 2.0
 
+# A process that hangs is not waited for with the others' numbers.
+COUNTS_WITHIN_S = 1.0
+
 # How long a daemon must live so that its former deaths do not count, where nobody has said it.
 HEALTHY_S = 30.0
 
@@ -57,6 +61,7 @@ class Launcher:
         self.roll = Roll(self.spec, watcher)
         self.processes = processes or RealProcesses()
         self.start_order = wiring.start_order(self.spec)
+        self.ledger = Ledger(self.spec)
         self.gate = Signal("the start of the pipeline")
         self.news = Bell()
         self.present: dict[str, Child] = {}
@@ -225,6 +230,26 @@ class Launcher:
         reading = Reading(logs)
         self._readers.start_soon(reading.live)
         return reading
+
+    def lives(self, process: str) -> None:
+        """A daemon of it is ready. The others know what a former life has done, and may forget it when they die."""
+        if self._generations[process] > 1:
+            self._readers.start_soon(self.ask_counts)
+
+    async def ask_counts(self) -> None:
+        for node in tuple(self.present.values()):
+            await node.ask_counts()
+
+    async def channel_counts(self) -> tuple[tuple[ChannelCounts, ...], tuple[str, ...]]:
+        """Every channel, and the processes that do not answer in time: their numbers are those of last time."""
+        with anyio.move_on_after(COUNTS_WITHIN_S):
+            await self.ask_counts()
+            while self._owing():
+                await self.news.wait()
+        return self.ledger.rows(), self._owing()
+
+    def _owing(self) -> tuple[str, ...]:
+        return tuple(name for name, node in self.present.items() if node.owes_an_answer)
 
     def note(self, report: Report) -> None:
         self.reports.append(report)

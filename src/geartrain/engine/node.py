@@ -43,8 +43,11 @@ from geartrain.ports.parking import call_later
 from geartrain.ports.process import take_bootstrap
 from geartrain.ports.stacks import show_stacks
 from geartrain.ports.transport import find
+from geartrain.rules.counts import EndCounts
 from geartrain.rules.lifecycle import DaemonFailurePhase
 from geartrain.rules.orders import (
+    AskCounts,
+    Counts,
     DaemonOrder,
     Ended,
     EndOrder,
@@ -111,6 +114,9 @@ class Place:
             elif ends:
                 (found[port.name],) = ends
         return found
+
+    def counts(self) -> tuple[EndCounts, ...]:
+        return (*(end.counts() for end in self.inputs), *(end.counts() for end in self.outputs))
 
     async def hand_over(self) -> None:
         """The daemon wants nothing more: return when all that it sent is stable."""
@@ -241,6 +247,7 @@ class Node(Observer):
         self.say(Returned(place.order.name))
         await self.say_what_is_left()
         await place.hand_over()
+        self.say(Counts(0, place.counts()))
         self.say(Finished(place.order.name))
         await place.noted.wait()
         await place.let_go()
@@ -290,6 +297,7 @@ class Node(Observer):
 
     def on_daemon_error(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
         self._failed.add(daemon)
+        self.say(Counts(0, self._places[daemon].counts()))
         self.say(Failed(self.report(daemon, phase, error), escalates=False))
 
     def on_daemon_stop(self, daemon: str) -> None:
@@ -342,10 +350,15 @@ class Node(Observer):
                     case Over(channel, gone):
                         for place in self._places.values():
                             place.lose(channel, gone)
+                    case AskCounts(question):
+                        self.say(Counts(question, self._counts()))
                     case Quit(finalize_s):
                         self._tasks.start_soon(self._quit, finalize_s)
                     case _:
                         pass
+
+    def _counts(self) -> tuple[EndCounts, ...]:
+        return tuple(counts for place in self._places.values() for counts in place.counts())
 
     async def _quit(self, finalize_s: float) -> None:
         async with anyio.create_task_group() as tasks:

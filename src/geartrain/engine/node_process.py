@@ -25,6 +25,8 @@ from geartrain.ports.beat import last_beat_ns
 from geartrain.ports.process import Exit
 from geartrain.ports.stacks import Stacks
 from geartrain.rules.orders import (
+    AskCounts,
+    Counts,
     Ended,
     Failed,
     Finished,
@@ -65,6 +67,8 @@ class NodeProcess(Child):
         self._saying = Lock()
         self._listener = Listener()
         self._stacks = Stacks(launcher.stacks_path(process))
+        self._asked = 0
+        self._answered = 0
         self._gone = False
         # Why it was ended from here, for the words about its end.
         self._verdict = ""
@@ -155,6 +159,7 @@ class NodeProcess(Child):
         self._ready.clear()
         self._daemons = self._launcher.left_of(self.name)
         self._listener = Listener()
+        self._answered = self._asked
         self._gone = self._again = False
 
     def _judge(self, exited: Exit) -> None:
@@ -240,6 +245,16 @@ class NodeProcess(Child):
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._gone = True
 
+    async def ask_counts(self) -> None:
+        # Nothing heaps up for a process that hangs.
+        if self._ready and not self.owes_an_answer:
+            self._asked += 1
+            await self.say(AskCounts(self._asked))
+
+    @property
+    def owes_an_answer(self) -> bool:
+        return self._answered < self._asked and not self._gone
+
     async def _hear_some(self) -> None:
         assert self._control is not None
         try:
@@ -257,6 +272,7 @@ class NodeProcess(Child):
             case Ready(daemon):
                 self._ready.add(daemon)
                 self._launcher.roll.ready(daemon)
+                self._launcher.lives(self.name)
             case Failed(report, escalates):
                 self._launcher.note(report)
                 self._launcher.roll.failed(report, escalates=escalates)
@@ -268,6 +284,11 @@ class NodeProcess(Child):
                 self._launcher.returned.add(daemon)
             case Finished(daemon):
                 self._launcher.finished.add(daemon)
+            case Counts(question, ends):
+                for end in ends:
+                    self._launcher.ledger.hear(end)
+                self._answered = max(self._answered, question)
+                self._launcher.news.ring()
             case Ended(daemon):
                 self.ended.add(daemon)
                 self._launcher.roll.ended(daemon)

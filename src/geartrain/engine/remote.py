@@ -30,6 +30,7 @@ from geartrain.ports.parking import here
 from geartrain.ports.places import private_dir
 from geartrain.ports.tally import Tally
 from geartrain.ports.transport import Transport, find
+from geartrain.rules.counts import EndCounts
 from geartrain.rules.custody import NOTHING_TO_LOSE
 from geartrain.rules.pipeline import Mark
 from geartrain.rules.session import BATCH_BYTES, LOSSY, Loss, Poison, Reader, Writer
@@ -226,6 +227,23 @@ class RemoteSend(WritingEnd[T]):
             stable=min(writer.stable, accepted),
             dropped=writer.dropped,
             set_aside=writer.set_aside,
+        )
+
+    def counts(self) -> EndCounts:
+        """The same for whoever adds up what the ends of many lives say."""
+        writer = self._writer
+        known = self.statistics()
+        return EndCounts(
+            channel=writer.me.settings.channel,
+            sends=True,
+            incarnation=writer.me.incarnation,
+            epoch=writer.me.epoch,
+            accepted=known.accepted,
+            taken=known.taken,
+            stable=known.stable,
+            dropped=known.dropped,
+            set_aside=known.set_aside,
+            lives=writer.lives,
         )
 
 
@@ -431,10 +449,28 @@ class RemoteReceive(ReadingEnd[T]):
             waiters_receive=int(self._wire.reader_asks),
             accepted=reader.arrived_items,
             taken=reader.handed_over,
-            stable=min(reader.stable, reader.arrived_items),
+            stable=reader.settled_items,
             dropped=reader.dropped,
             redelivered=reader.redelivered,
             set_aside=reader.skipped,
+        )
+
+    def counts(self) -> EndCounts:
+        """The same for whoever adds up what the ends of many lives say."""
+        reader = self._reader
+        known = self.statistics()
+        return EndCounts(
+            channel=reader.me.settings.channel,
+            sends=False,
+            incarnation=reader.me.incarnation,
+            epoch=reader.began,
+            accepted=known.accepted,
+            taken=known.taken,
+            stable=known.stable,
+            dropped=known.dropped,
+            redelivered=known.redelivered,
+            set_aside=known.set_aside,
+            losses=reader.losses,
         )
 
 

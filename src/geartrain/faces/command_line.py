@@ -9,18 +9,29 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, TypeVar
 
 import click
 import msgspec
 
-from geartrain.engine.control import Answer, AskKill, AskRestart, AskStack, AskStandings, AskStop, Question, ask
+from geartrain.engine.control import (
+    Answer,
+    AskChannels,
+    AskKill,
+    AskRestart,
+    AskStack,
+    AskStandings,
+    AskStop,
+    Question,
+    ask,
+)
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing
-from geartrain.errors import GeartrainError, PipelineFaulty
-from geartrain.faces.completing import SHELLS, daemon_names, files, log_names, run_names, script
+from geartrain.errors import BadValue, GeartrainError, PipelineFaulty
+from geartrain.faces.completing import SHELLS, channel_names, daemon_names, files, log_names, run_names, script
 from geartrain.faces.health import Finding, findings
 from geartrain.faces.looks import Printer, in_calls, in_columns
 from geartrain.faces.making import NotMade, make_project
@@ -28,6 +39,7 @@ from geartrain.faces.running import FAILED, FAULTY, RunOrder, in_lines, refusal
 from geartrain.faces.runs import NothingRuns, followed, live_run, logs_in, state_of
 from geartrain.faces.target import pipeline_of
 from geartrain.faces.toml import toml_text
+from geartrain.rules.counts import ChannelCounts, Rate, rates
 from geartrain.rules.durations import duration_text, seconds_of
 from geartrain.rules.graph import FORMATS, PictureFormat, picture
 from geartrain.rules.nearest import did_you_mean
@@ -78,13 +90,7 @@ def _refusal_of(error: GeartrainError) -> type[Refused]:
 
 
 class Group(click.Group):
-    """Commands that are refused with the nearest name."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except GeartrainError as error:
-            raise _refusal_of(error)(error, verbose=ctx.params["verbose"]) from error
+    """Commands; one that is not there is refused with the nearest name."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -92,6 +98,16 @@ class Group(click.Group):
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             ctx.fail(f"there is no command {args[0]!r}; {did_you_mean(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
+
+
+class All(Group):
+    """All commands. What geartrain refuses is said here."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GeartrainError as error:
+            raise _refusal_of(error)(error, verbose=ctx.params["verbose"]) from error
 
 
 class Duration(click.ParamType[float]):
@@ -114,6 +130,10 @@ def daemon_argument(command: F) -> F:
     return click.argument("daemon", shell_complete=daemon_names)(command)
 
 
+def channel_argument(command: F) -> F:
+    return click.argument("channel", required=False, shell_complete=channel_names)(command)
+
+
 def run_argument(command: F) -> F:
     return click.argument("run_name", metavar="[RUN]", required=False, shell_complete=run_names)(command)
 
@@ -134,7 +154,7 @@ def run_option(command: F) -> F:
     return click.option("--run", "run_name", metavar="RUN", shell_complete=run_names, help=said)(command)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=All, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "--version", package_name="geartrain", message="geartrain %(version)s")
 @click.option("-v", "--verbose", is_flag=True, help="Show the tracebacks of imports that failed.")
 @click.pass_context
@@ -166,7 +186,7 @@ def check(ctx: click.Context, target: str, overrides: tuple[str, ...], form: Tab
     except PipelineFaulty as error:
         faults = error.faults
     if form == "json":
-        _print("".join(f"{msgspec.json.encode(fault).decode()}\n" for fault in faults))
+        _print_json(faults)
     else:
         _print("".join(f"{line}\n" for line in in_lines(faults, verbose=ctx.obj)) or f"{target}: nothing is wrong\n")
     ctx.exit(FAULTY if faults else 0)
@@ -257,7 +277,7 @@ def ps(run_name: str | None, form: TableFormat) -> None:
     """
     standings = _ask(run_name, AskStandings()).daemons
     if form == "json":
-        _print("".join(f"{msgspec.json.encode(standing).decode()}\n" for standing in standings))
+        _print_json(standings)
     else:
         head = ("DAEMON", "PROCESS", "PID", "STATE", "RESTARTS", "UPTIME", "LAST ERROR")
         _print(in_columns(head, [_row(standing) for standing in standings]))
@@ -342,10 +362,96 @@ def stack(daemon: str, run_name: str | None, form: TableFormat) -> None:
     answer = _ask(run_name, AskStack(daemon))
     threads = threads_in(answer.stack)
     if form == "json":
-        _print("".join(f"{msgspec.json.encode(thread).decode()}\n" for thread in threads))
+        _print_json(threads)
     else:
         standing = next(standing for standing in answer.daemons if standing.daemon == daemon)
         _print(f"process {standing.process} (pid {standing.pid})\n{in_calls(threads)}")
+
+
+@geartrain.group(cls=Group)
+def chan() -> None:
+    """Look into the channels of a run.
+
+    Example: geartrain chan ls
+    """
+
+
+@chan.command()
+@run_option
+@format_option
+def ls(run_name: str | None, form: TableFormat) -> None:
+    """Show every channel: how full it is, and how many items went through it since the start.
+
+    Example: geartrain chan ls
+    """
+    counts = _channels(run_name).channels
+    if form == "json":
+        _print_json(counts)
+    else:
+        head = ("CHANNEL", "WRITER", "READER", "POLICY", "FILL", "ACCEPTED", "TAKEN", "STABLE", "DROPPED",
+                "REDELIVERED", "SET ASIDE", "LOST")  # fmt: skip
+        _print(in_columns(head, [_count_row(count) for count in counts]))
+
+
+def _count_row(count: ChannelCounts) -> tuple[str, ...]:
+    numbers = (count.accepted, count.taken, count.stable, count.dropped, count.redelivered, count.set_aside, count.lost)
+    return (count.channel, count.writer, count.reader, count.policy, f"{count.fill}/{count.maxsize}",
+            *map(str, numbers))  # fmt: skip
+
+
+@chan.command()
+@channel_argument
+@click.option("--for", "for_s", type=Duration(), default="1s", show_default=True, help="How long to look.")
+@click.option(
+    "--every", "every_s", type=Duration(), help="Tell what was in each such time; without it once, at the end."
+)
+@run_option
+@format_option
+def hz(channel: str | None, for_s: float, every_s: float | None, run_name: str | None, form: TableFormat) -> None:
+    """Show how many items go through the channels in a second.
+
+    Example: geartrain chan hz frames --for 10s --every 1s
+    """
+    for found in _looks(run_name, channel, for_s, for_s if every_s is None else min(every_s, for_s)):
+        if form == "json":
+            _print_json(found)
+        else:
+            head = ("CHANNEL", "ACCEPTED/s", "TAKEN/s", "DROPPED/s", "FILL")
+            _print(in_columns(head, [_rate_row(rate) for rate in found]))
+
+
+def _rate_row(rate: Rate) -> tuple[str, ...]:
+    return (rate.channel, *(f"{hz:.1f}" for hz in (rate.accepted_hz, rate.taken_hz, rate.dropped_hz)), str(rate.fill))
+
+
+def _looks(run_name: str | None, channel: str | None, for_s: float, every_s: float) -> Iterator[list[Rate]]:
+    """What happened between each two looks, until the time is over."""
+    if every_s <= 0:
+        raise BadValue("--for and --every must be longer than nothing")
+    before = _channels(run_name)
+    if channel is not None:
+        _check_channel(channel, before)
+    began_s = before.at_s
+    for count in range(1, round(for_s / every_s) + 1):
+        time.sleep(max(0.0, began_s + count * every_s - time.monotonic()))
+        after = _channels(run_name)
+        found = rates(before.channels, after.channels, after.at_s - before.at_s)
+        yield [rate for rate in found if channel in (None, rate.channel)]
+        before = after
+
+
+def _channels(run_name: str | None) -> Answer:
+    answer = _ask(run_name, AskChannels())
+    if answer.silent:
+        who = ", ".join(answer.silent)
+        click.echo(f"geartrain: numbers of {who} are older: it does not answer; see `geartrain stack`", err=True)
+    return answer
+
+
+def _check_channel(channel: str, answer: Answer) -> None:
+    names = [count.channel for count in answer.channels]
+    if channel not in names:
+        raise BadValue(f"there is no channel {channel!r}; {did_you_mean(channel, names)}")
 
 
 @geartrain.command()
@@ -361,7 +467,7 @@ def doctor(ctx: click.Context, clearing: bool, form: TableFormat) -> None:
     """
     found: list[Finding] = list(findings(clearing=clearing))
     if form == "json":
-        _print("".join(f"{msgspec.json.encode(finding).decode()}\n" for finding in found))
+        _print_json(found)
     else:
         _print(in_columns(("WHAT", "VERDICT", "SAID"), [(one.what, one.verdict, one.said) for one in found]))
     ctx.exit(FAILED if any(finding.verdict == "fault" for finding in found) else 0)
@@ -391,6 +497,10 @@ def _checked(target: str, overrides: Sequence[str]) -> Pipeline:
     pipeline = pipeline_of(target, overrides)
     pipeline.checked()
     return pipeline
+
+
+def _print_json(rows: Iterable[object]) -> None:
+    _print("".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows))
 
 
 def _print(text: str) -> None:

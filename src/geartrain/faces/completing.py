@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from geartrain.engine.control import Answer, AskStandings, ask
+from geartrain.engine.control import Answer, AskChannels, AskStandings, Question, ask
 from geartrain.errors import GeartrainError
 from geartrain.faces.runs import live_run, logs_in, pipeline_name, state_of
 from geartrain.ports.run_directory import live_runs
@@ -29,8 +29,13 @@ def script(shell: str, command: click.Command) -> str:
 
 def daemon_names(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """The daemons of the run that is named, or of the only one."""
-    answer = _answer(ctx)
+    answer = _answer(ctx, AskStandings())
     return [] if answer is None else _beginning([standing.daemon for standing in answer.daemons], begun)
+
+
+def channel_names(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    answer = _answer(ctx, AskChannels())
+    return [] if answer is None else _beginning([counts.channel for counts in answer.channels], begun)
 
 
 def log_names(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
@@ -54,10 +59,10 @@ def files(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[
     return [CompletionItem(begun, type="file")]
 
 
-def _answer(ctx: click.Context) -> Answer | None:
+def _answer(ctx: click.Context, question: Question) -> Answer | None:
     try:
         folder = live_run(ctx.params.get("run_name")).folder
-        return ask(folder, AskStandings(), within_s=_ANSWER_WITHIN_S)
+        return ask(folder, question, within_s=_ANSWER_WITHIN_S)
     except GeartrainError:
         return None
 

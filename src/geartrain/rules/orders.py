@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct, field
 
 from geartrain.errors import WireError
+from geartrain.rules.counts import EndCounts
 from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.pipeline import Ack, Backend, Keep, Policy
@@ -169,7 +170,20 @@ class Quit(Word, frozen=True, tag="quit"):
     finalize_s: float
 
 
-Said = Ready | Go | Stop | Failed | Ended | Returned | Finished | Noted | Over | Quit
+class AskCounts(Word, frozen=True, tag="ask_counts"):
+    """How many items went through the ends of your channels?"""
+
+    question: int
+
+
+class Counts(Word, frozen=True, tag="counts"):
+    """The answer to that question; to 0 when nobody asked, and an end will not be there to be asked later."""
+
+    question: int
+    ends: tuple[EndCounts, ...]
+
+
+Said = Ready | Go | Stop | Failed | Ended | Returned | Finished | Noted | Over | Quit | AskCounts | Counts
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Said)

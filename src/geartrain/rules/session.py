@@ -138,6 +138,11 @@ class Writer(End):
         return self.reader_done
 
     @property
+    def lives(self) -> tuple[Life, ...]:
+        """Earlier lives, the oldest first."""
+        return self._lives
+
+    @property
     def accepted(self) -> int:
         return self._upto - self.free
 
@@ -519,6 +524,9 @@ class Reader(End):
         self.dropped = 0
         self.redelivered = 0
         self.skipped = 0
+        # The first life of the writer that was met, and what came in all before the present one.
+        self.began = 0
+        self._arrived_before = 0
         # Only the owner says what is done with; asking for more does not.
         self.manual = me.settings.ack == "manual"
         # Who else must be done with an item before it is stable: what came of it is on its way.
@@ -585,12 +593,22 @@ class Reader(End):
 
     @property
     def handed_over(self) -> int:
-        """How many items of this life of the writer, up to what has come, the owner has taken."""
+        """How many of the items that have come the owner has taken."""
         return max(0, self.arrived_items - len(self.items) - self.dropped)
 
     @property
     def arrived_items(self) -> int:
-        return max(0, self.expects - 1 - self.over - self.skipped)
+        """How many items have come, in all lives of the writer that were met."""
+        return max(0, self._arrived_before + self._arrived_now - self.skipped)
+
+    @property
+    def settled_items(self) -> int:
+        """How many of them will never be needed again. Nobody could send those of an earlier life once more."""
+        return min(self._arrived_before + self.stable, self.arrived_items)
+
+    @property
+    def _arrived_now(self) -> int:
+        return max(0, self.expects - 1 - self.over)
 
     @property
     def mark(self) -> Mark:
@@ -856,6 +874,8 @@ class Reader(End):
             self.flow(at_once=True)
 
     def _begin_life(self, hello: Hello) -> None:
+        self._arrived_before += self._arrived_now
+        self.began = self.began or hello.epoch
         if self.epoch:
             self.losses = (*self.losses, *self._lost(hello.lives))[-_LOSSES_MOST:]
         self.epoch = hello.epoch
