@@ -27,7 +27,7 @@ demo: $(call STAMP,run) ## run the main example
 	@$(BIN)/python examples/vision.py
 
 test: $(call STAMP,test) ## run all tests, on asyncio and on trio
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: $(call STAMP,check) ## ruff, mypy --strict, and the plan of the house
 	@$(BIN)/ruff check .

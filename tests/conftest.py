@@ -4,6 +4,8 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -15,6 +17,13 @@ _MARK = "GEARTRAIN_TEST"
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Instead of pytest's own: the path of a socket must be short, and pytest's folders lie deep."""
+    with TemporaryDirectory(prefix="gt-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

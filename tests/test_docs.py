@@ -5,9 +5,11 @@ A block marked `python` is a script of its own. A block marked `text` right afte
 
 import logging
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import anyio
@@ -69,6 +71,10 @@ def test_an_example_of_a_page_runs_and_prints_what_the_page_says(
 ) -> None:
     monkeypatch.setattr(geartrain, "simulate", partial(simulate, backend=loop), raising=False)
     monkeypatch.setattr(anyio, "run", partial(anyio.run, backend=loop))
+    # Daemons of a script are loaded from its file, and this one's is the page.
+    script = ModuleType("__main__")
+    script.__file__ = str(example.page)
+    monkeypatch.setitem(sys.modules, "__main__", script)
     example.run()
     if example.printed is not None:
         assert capsys.readouterr().out == example.printed

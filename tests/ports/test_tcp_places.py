@@ -31,5 +31,7 @@ def test_the_port_can_be_listened_at_by_whoever_knows_it() -> None:
 
 def test_a_transport_without_keys_is_not_used_over_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_places, "find", lambda _address: object())
+    places = TcpPlaces()
     with pytest.raises(BadValue, match="knows no keys"):
-        TcpPlaces().place("frames")
+        places.place("frames")
+    places.close()

@@ -133,13 +133,20 @@ class Slow(Daemon):
     async def run(self, ctx: Context) -> None: ...
 
 
-@daemon
-async def tells_its_pid(ctx: Context, frames: ReceiveStream[Frame], note: str) -> None:
-    """Adds its process to a file, and hands nothing on."""
-    async with await anyio.open_file(note, "a") as file:
-        await file.write(f"{os.getpid()}\n")
-    async for _ in frames:
-        pass
+class TellsItsPid(Daemon):
+    """Adds its process to a file as it starts, and hands nothing on."""
+
+    def __init__(self, frames: ReceiveStream[Frame], note: str) -> None:
+        self.frames = frames
+        self.note = note
+
+    async def on_start(self, ctx: Context) -> None:
+        async with await anyio.open_file(self.note, "a") as file:
+            await file.write(f"{os.getpid()}\n")
+
+    async def run(self, ctx: Context) -> None:
+        async for _ in self.frames:
+            pass
 
 
 @daemon

@@ -13,7 +13,7 @@ import pytest
 from geartrain import Pipeline, RestartPolicy
 from geartrain.engine.launcher import Launcher
 from geartrain.errors import PipelineFailed
-from tests.walks.parts import Middle, Sink, Slow, Source, sleeper, tells_its_pid
+from tests.walks.parts import Middle, Sink, Slow, Source, TellsItsPid, sleeper
 
 PATIENCE_S = 30
 
@@ -98,9 +98,9 @@ async def test_who_wants_to_be_made_anew_with_its_writer_is(anyio_backend: Loop,
     pipeline = Pipeline("cone", backend=anyio_backend)
     source = pipeline.add(Source, name="source", config={"total": 20})
     middle = pipeline.add(Middle, name="middle", on_error="restart", config={"at": 10})
-    pipeline.add(tells_its_pid, name="end", on_error="restart", config={"note": str(tmp_path / "pids")})
+    end = pipeline.add(TellsItsPid, name="end", on_error="restart", config={"note": str(tmp_path / "pids")})
     pipeline.connect(source.out, middle.frames)
-    pipeline.connect(middle.out, "end.frames", on_peer_restart="restart")
+    pipeline.connect(middle.out, end.frames, on_peer_restart="restart")
     await run(pipeline)
     assert len(set((tmp_path / "pids").read_text().split())) == 2
 
