@@ -6,6 +6,11 @@ Every public name is here, and is imported when it is first used: `import geartr
 TYPE_CHECKING = False  # as typing's, which would cost a cold start more than all the rest of this file
 
 if TYPE_CHECKING:
+    from geartrain.engine.calls import Call as Call
+    from geartrain.engine.calls import CallChannel as CallChannel
+    from geartrain.engine.calls import Caller as Caller
+    from geartrain.engine.calls import Calls as Calls
+    from geartrain.engine.calls import open_calls as open_calls
     from geartrain.engine.channel import open_channel as open_channel
     from geartrain.engine.context import Context as Context
     from geartrain.engine.daemon import Daemon as Daemon
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from geartrain.engine.remote import open_send as open_send
     from geartrain.engine.simulate import simulate as simulate
     from geartrain.engine.supervisor import Supervisor as Supervisor
+    from geartrain.errors import CallFailed as CallFailed
+    from geartrain.errors import CallTimeout as CallTimeout
     from geartrain.errors import ChannelClosed as ChannelClosed
     from geartrain.errors import ChannelInUse as ChannelInUse
     from geartrain.errors import DaemonError as DaemonError
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from geartrain.errors import PeerRefused as PeerRefused
     from geartrain.errors import PipelineFailed as PipelineFailed
     from geartrain.errors import PipelineFaulty as PipelineFaulty
+    from geartrain.errors import ServerGone as ServerGone
     from geartrain.errors import WireError as WireError
     from geartrain.errors import WouldBlock as WouldBlock
     from geartrain.ports.clock import Clock as Clock
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     from geartrain.ports.clock import WallClock as WallClock
     from geartrain.ports.observer import Observer as Observer
     from geartrain.ports.places import private_dir as private_dir
+    from geartrain.rules.calls import CallStats as CallStats
     from geartrain.rules.grid import Cycle as Cycle
     from geartrain.rules.keys import Curve as Curve
     from geartrain.rules.keys import Keys as Keys
@@ -53,6 +62,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "geartrain.engine.calls": ("Call", "CallChannel", "Caller", "Calls", "open_calls"),
     "geartrain.engine.channel": ("open_channel",),
     "geartrain.engine.ends": ("Channel", "ChannelStats", "ReceiveStream", "SendStream"),
     "geartrain.engine.context": ("Context",),
@@ -64,6 +74,8 @@ _ROOMS = {
     "geartrain.engine.hosted": ("DaemonHealth",),
     "geartrain.engine.supervisor": ("Supervisor",),
     "geartrain.errors": (
+        "CallFailed",
+        "CallTimeout",
         "ChannelClosed",
         "ChannelInUse",
         "DaemonError",
@@ -75,12 +87,14 @@ _ROOMS = {
         "PeerRefused",
         "PipelineFailed",
         "PipelineFaulty",
+        "ServerGone",
         "WireError",
         "WouldBlock",
     ),
     "geartrain.ports.clock": ("Clock", "SimClock", "WallClock"),
     "geartrain.ports.observer": ("Observer",),
     "geartrain.ports.places": ("private_dir",),
+    "geartrain.rules.calls": ("CallStats",),
     "geartrain.rules.grid": ("Cycle",),
     "geartrain.rules.keys": ("Curve", "Keys"),
     "geartrain.rules.lifecycle": ("DaemonFailurePhase", "DaemonState", "OnError"),

@@ -96,6 +96,26 @@ class PeerLost(GeartrainError):
     """The other end has gone without closing, and is not coming back."""
 
 
+class CallFailed(GeartrainError):
+    """The server could not answer. `kind`, `message` and `trace` are of what was raised there, in daemon `daemon`."""
+
+    def __init__(self, daemon: str, kind: str, message: str, trace: str = "") -> None:
+        who = f"daemon {daemon!r}" if daemon else "the server"
+        super().__init__(f"{who} failed to answer: {kind}: {message}" if message else f"{who} failed to answer: {kind}")
+        self.daemon = daemon
+        self.kind = kind
+        self.message = message
+        self.trace = trace
+
+
+class CallTimeout(GeartrainError, TimeoutError):
+    """No answer came in time. The call is withdrawn; what the server has done of it is not known."""
+
+
+class ServerGone(ChannelClosed):
+    """Nobody answers calls here any more: the server has finished, or has gone for good."""
+
+
 class PipelineFailed(GeartrainError):
     """A daemon or a process of a pipeline failed, and its policy did not absorb it. `trace` is the traceback there."""
 

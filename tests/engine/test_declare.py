@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 import pytest
 
-from geartrain import Channel, Context, Daemon, ReceiveStream, SendStream, daemon, open_channel
+from geartrain import Caller, Calls, Channel, Context, Daemon, ReceiveStream, SendStream, daemon, open_channel
 from geartrain.engine.declare import (
     Target,
     as_in_a_file,
@@ -291,6 +291,39 @@ def test_the_streams_of_a_constructor_are_ports_and_the_rest_is_config() -> None
     ]
 
 
+class Planner(Silent):
+    def __init__(
+        self, geo: Caller[Frame, int], asked: list[Calls[str, Frame]], spare: Caller[Frame, int] | None = None
+    ) -> None: ...
+
+
+def test_call_ports_are_ports_with_two_types() -> None:
+    assert ports_of(Planner) == [
+        ("geo", "calls with Frame for int", False, False),
+        ("asked", "is called with str for Frame", True, False),
+        ("spare", "calls with Frame for int", False, True),
+    ]
+
+
+class Untyped(Silent):
+    def __init__(self, geo: Caller) -> None: ...  # type: ignore[type-arg]
+
+
+def test_each_type_that_a_call_port_leaves_open_is_for_itself() -> None:
+    port = only_port(Untyped)
+    assert port.reply is not None
+    assert port.item.variable != port.reply.variable
+
+
+class Cut(Silent, Generic[T]):
+    def __init__(self, geo: Calls[int, list[T]]) -> None: ...
+
+
+def test_replies_of_a_type_that_is_not_known_are_refused() -> None:
+    with pytest.raises(BadType, match=r"^port 'geo' of Cut has replies of type list\[~T\]"):
+        signature_of(Cut)
+
+
 def test_the_context_of_a_function_is_skipped_and_text_annotations_are_resolved() -> None:
     assert ports_of(watch) == [("frames", "expects Frame", False, False), ("tap", "sends Frame", False, True)]
     assert [field.name for field in signature_of(watch).config] == ["every"]
@@ -420,7 +453,8 @@ class Lost(Silent):
         (Untold, "parameter 'out' of Untold has no annotation, so what it is cannot be known"),
         (Positional, "Positional takes 'out' by position only; let it be given by name"),
         (Tuple, "parameter 'outs' of Tuple is tuple[geartrain.engine.ends.SendStream[int], ...]; a port is "
-         "SendStream[T] or ReceiveStream[T], a list of them, or one of them or None"),
+         "SendStream[T], ReceiveStream[T], Caller[Request, Reply] or Calls[Request, Reply], a list of them, or one of "
+         "them or None"),
         (Partly, "port 'out' of Partly has items of type list[~T], which is not known until it is filled in; use a "
          "type variable by itself, or a whole type"),
         (Lost, "an annotation of Lost cannot be resolved: name 'Nowhere' is not defined; import the name where the "

@@ -400,7 +400,7 @@ def test_a_script_may_declare_daemons_of_its_own(tmp_path: Path) -> None:
 # -- type checkers ----------------------------------------------------------------------------------------------------
 
 TYPED = """
-from geartrain import Context, Daemon, Pipeline, ReceiveStream, SendStream, daemon
+from geartrain import Caller, Calls, Context, Daemon, Pipeline, ReceiveStream, SendStream, daemon
 from geartrain.recipes import Merge
 
 class Camera(Daemon):
@@ -419,6 +419,21 @@ class Reader(Daemon):
         self.words = words
     async def run(self, ctx: Context) -> None: ...
 
+class Asker(Daemon):
+    def __init__(self, geo: Caller[int, str], spare: Caller[int, str] | None = None) -> None:
+        self.geo = geo
+        self.spare = spare
+    async def run(self, ctx: Context) -> None:
+        answer: str = await self.geo.call(1, timeout=2)
+
+class Server(Daemon):
+    def __init__(self, calls: list[Calls[int, str]], other: Calls[int, int]) -> None:
+        self.calls = calls
+        self.other = other
+    async def run(self, ctx: Context) -> None:
+        async for call in self.other:
+            await call.reply(call.request + 1)
+
 class Unfinished(Daemon): ...
 
 @daemon
@@ -430,6 +445,8 @@ counter = p.add(Counter, name="counter", on_error="restart", config={"a": 1})
 reader = p.add(Reader)
 view = p.add(viewer)
 merge = p.add(Merge[int])
+asker = p.add(Asker)
+server = p.add(Server)
 """
 
 GOOD = """
@@ -440,15 +457,22 @@ p.connect("camera.frames", "viewer.frames")
 p.connect(camera.frames, f"{view.name}.frames")
 p.connect(camera.frames, merge.sources)
 p.connect(merge.dest, counter.numbers)
+p.connect(asker.geo, server.calls, maxsize=8)
+p.connect(asker.spare, server.calls, keep="taken")
+p.connect(asker.geo, "server.calls")
 """
 
 BAD = {
     "p.connect(camera.frames, reader.words)": "Cannot infer",
     "p.connect(camera.tap, reader.words)": "Cannot infer",
     "p.connect(merge.dest, reader.words)": "Cannot infer",
-    "p.connect(counter.numbers, camera.frames)": "incompatible type",
+    "p.connect(counter.numbers, camera.frames)": "No overload",
     "p.connect(camera.frames, counter.numbrs)": "has no attribute",
-    "p.connect(camera.frames, counter.numbers, policy='lasso')": "incompatible type",
+    "p.connect(camera.frames, counter.numbers, policy='lasso')": "No overload",
+    "p.connect(asker.geo, server.other)": "Cannot infer",
+    "p.connect(asker.geo, counter.numbers)": "No overload",
+    "p.connect(camera.frames, server.calls)": "incompatible type",
+    "p.connect(asker.geo, server.calls, policy='latest')": "No overload",
     "p.add(Unfinished)": "concrete class",
     "p.add(int)": 'cannot be "int"',
     "p.add(Camera, on_error='retry')": "No overload",

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from geartrain import Channel, Context, Supervisor, open_channel
+from geartrain import CallChannel, CallFailed, Channel, Context, Supervisor, open_calls, open_channel
 from geartrain.errors import BadReply, BadType, BadValue, ChannelClosed, ChannelInUse, EndOfStream
 from geartrain.ports.clock import SimClock, WallClock
 from geartrain.ports.parking import take_turn
-from geartrain.recipes.coordination import Pending, batcher_loop, cooperative_every, select, submit
+from geartrain.recipes.coordination import Pending, batcher_loop, cooperative_every, select, serve, submit
 
 
 @pytest.fixture(params=["real time", "in turns"], autouse=True)
@@ -421,6 +421,55 @@ async def test_a_batcher_that_makes_no_sense_is_refused(
     with pytest.raises(kind) as refusal:
         await batcher_loop(requests.recv, Forward(), **wrong)
     assert str(refusal.value) == said
+
+
+# -- calls ------------------------------------------------------------------------------------------------------------
+
+
+async def test_several_clients_are_served_one_call_at_a_time_and_in_turn_until_all_have_closed() -> None:
+    ports: list[CallChannel[int, int]] = [open_calls(), open_calls()]
+    served: list[int] = []
+
+    async def handle(number: int) -> int:
+        served.append(number)
+        await settle()
+        assert served[-1] == number
+        if number == 11:
+            raise OSError("eleven")
+        return -number
+
+    async with anyio.create_task_group() as tasks:
+        callers = [await begin(tasks, partial(ports[number // 10].caller.call, number)) for number in (0, 1, 2, 10, 11)]
+        for port in ports:
+            await port.caller.aclose()
+        with anyio.fail_after(PATIENCE_S):
+            await serve(handle, *(port.calls for port in ports))
+        await settle()
+    assert served == [0, 10, 1, 11, 2]
+    assert [caller.result for caller in callers[:4]] == [0, -1, -2, -10]
+    assert isinstance(callers[4].error, CallFailed)
+
+
+async def test_a_server_of_several_that_is_started_again_takes_up_what_it_had_in_hand() -> None:
+    port: CallChannel[int, int] = open_calls()
+
+    async def never(number: int) -> int:
+        await anyio.sleep_forever()
+        return number
+
+    async def negative(number: int) -> int:
+        return -number
+
+    async with anyio.create_task_group() as tasks:
+        caller = await begin(tasks, partial(port.caller.call, 5))
+        async with anyio.create_task_group() as first_life:
+            first_life.start_soon(serve, never, port.calls)
+            await settle()
+            first_life.cancel_scope.cancel()
+        await port.caller.aclose()
+        await serve(negative, port.calls)
+        await settle()
+    assert caller.result == -5
 
 
 # -- ticks ------------------------------------------------------------------------------------------------------------

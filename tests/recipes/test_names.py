@@ -9,7 +9,7 @@ import pytest
 from geartrain import recipes
 
 NAMES = {
-    "coordination": ["Pending", "batcher_loop", "cooperative_every", "select", "submit"],
+    "coordination": ["Pending", "batcher_loop", "cooperative_every", "select", "serve", "submit"],
     "hosting": ["SupervisorHost", "host_async_dispatcher"],
     "ready_made": ["LoadBalance", "Merge", "Tee", "WorkerPool"],
     "routing": ["load_balance", "merge", "tee", "worker_pool"],

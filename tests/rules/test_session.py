@@ -633,6 +633,20 @@ def test_with_manual_acknowledgement_an_item_is_stable_when_the_owner_says_so() 
     assert net.reader.stable == 1
 
 
+def test_with_manual_acknowledgement_the_end_is_stable_when_all_before_it_is() -> None:
+    net = met(4, ack="manual")
+    net.send(1)
+    net.settle()
+    net.reader.take()
+    net.reader.settle(Mark(net.reader.epoch, 1))
+    net.writer.close()
+    net.settle()
+    net.reader.ask()
+    net.reader.flow(at_once=True)
+    net.settle()
+    assert net.writer.settled
+
+
 def test_what_is_taken_is_stable_where_the_channel_says_so() -> None:
     net = met(4, keep="taken")
     net.send(1)

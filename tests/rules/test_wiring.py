@@ -14,6 +14,7 @@ from geartrain.rules.restart import RestartPolicy
 from geartrain.rules.signature import ConfigField, ItemType, Port, Signature
 from geartrain.rules.wiring import (
     Window,
+    carried,
     check,
     longest_windows,
     restart_cone,
@@ -38,14 +39,22 @@ def item(text: str) -> ItemType:
 
 
 def signature(*ports: str, config: tuple[str, ...] = ()) -> Signature:
-    """Ports as "out>Frame" or "inp<Frame"; + is a list, ? is optional, and so for config."""
+    """Ports as "out>Frame" or "inp<Frame", call ports as "ask>Q:A"; + is a list, ? is optional, and so for config."""
     read = []
     for port in ports:
         sign = ">" if ">" in port else "<"
         name, _, text = port.partition(sign)
         marks = name.strip("abcdefghijklmnopqrstuvwxyz_0123456789")
+        sent, _, reply = text.partition(":")
         read.append(
-            Port(name=name.rstrip("+?"), sends=sign == ">", item=item(text), many="+" in marks, optional="?" in marks)
+            Port(
+                name=name.rstrip("+?"),
+                sends=sign == ">",
+                item=item(sent),
+                many="+" in marks,
+                optional="?" in marks,
+                reply=item(reply) if reply else None,
+            )
         )
     fields = (ConfigField(name=n.rstrip("?"), type_name="int", required="?" not in n, decode=decode) for n in config)
     return Signature(ports=tuple(read), config=tuple(fields))
@@ -408,6 +417,114 @@ def test_items_that_cannot_leave_their_process_are_told_only_when_they_have_to(s
         "Lock cannot go to another process: it is a lock; put 'm' and 'b' into one process, or send a msgspec.Struct",
     )
     assert [fault.said for fault in check(spec, signatures)] == ([] if same_process else list(words))
+
+
+# -- call ports -------------------------------------------------------------------------------------------------------
+
+ASKS = signature("ask>Q:A")
+ANSWERS = signature("calls<Q:A")
+
+
+def test_one_entry_connects_two_call_ports() -> None:
+    assert said({"a": ASKS, "b": ANSWERS}, channel("a.ask -> b.calls")) == []
+
+
+@pytest.mark.parametrize("other", ["calls<Q:B", "calls<P:A", "calls<P:B"])
+def test_call_ports_whose_types_differ_are_named_with_both_types_of_both(other: str) -> None:
+    there = other.removeprefix("calls<").replace(":", " for ")
+    assert said({"a": ASKS, "b": signature(other)}, channel("a.ask -> b.calls")) == [
+        f"channels.ab: a.ask calls with Q for A, b.calls is called with {there}"
+    ]
+
+
+def test_a_call_port_and_a_stream_do_not_meet() -> None:
+    faults = said(
+        {"a": ASKS, "b": signature("inp<Q"), "c": signature("out>Q"), "d": ANSWERS},
+        channel("a.ask -> b.inp"),
+        channel("c.out -> d.calls"),
+    )
+    goes = "; Caller goes with Calls, and SendStream with ReceiveStream"
+    assert faults == [
+        f"channels.ab: a.ask calls with Q for A, b.inp expects Q{goes}",
+        f"channels.cd: c.out sends Q, d.calls is called with Q for A{goes}",
+    ]
+
+
+def test_a_call_port_at_the_wrong_end_is_told_where_it_belongs() -> None:
+    assert said({"a": ASKS, "b": ANSWERS}, channel("b.calls -> a.ask")) == [
+        'channels.ba.from: b.calls is called with Q for A, so it belongs in "to"',
+        'channels.ba.to: a.ask calls with Q for A, so it belongs in "from"',
+    ]
+
+
+def test_a_second_client_or_server_of_one_port_is_told_what_to_do() -> None:
+    faults = said(
+        {"a": ASKS, "b": ASKS, "c": ANSWERS, "d": ANSWERS},
+        channel("a.ask -> c.calls"),
+        channel("b.ask -> c.calls"),
+        channel("a.ask -> d.calls"),
+    )
+    assert faults == [
+        "channels.bc.to: c.calls has the channel 'ac' already, and a port has one; "
+        "let it be a list of Calls, to serve several",
+        "channels.ad.from: a.ask has the channel 'ac' already, and a port has one; let it be a list of Caller",
+    ]
+
+
+def test_a_list_of_calls_serves_several_and_an_optional_caller_may_be_left_alone() -> None:
+    daemons = {"a": ASKS, "b": ASKS, "c": signature("calls+<Q:A"), "d": signature("ask?>Q:A")}
+    assert said(daemons, channel("a.ask -> c.calls"), channel("b.ask -> c.calls")) == []
+
+
+def test_a_call_port_without_a_channel_is_told() -> None:
+    assert said({"a": ASKS}) == [
+        "daemons.a: port 'ask' (calls with Q for A) has no channel; add [channels.NAME] with from = \"a.ask\""
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"policy": "drop_newest"}, 'policy: is "drop_newest", and a call is never dropped; leave it out'),
+        ({"maxsize": 0}, "maxsize: must be at least 1 between call ports: so many calls may be under way"),
+        ({"ack": "each"}, 'ack: is "each", and a call is done with when it is answered; leave it out'),
+        ({"retain": 3}, "retain: must be at least maxsize (64), got 3"),
+    ],
+)
+def test_settings_that_make_no_sense_for_calls_are_told(settings: dict[str, Any], words: str) -> None:
+    assert said({"a": ASKS, "b": ANSWERS}, channel("a.ask -> b.calls", **settings)) == [f"channels.ab.{words}"]
+
+
+def test_a_type_variable_of_a_call_port_is_one_with_that_of_a_stream_in_both_directions() -> None:
+    through = signature("calls<T:U", "ask>T:U", "log>U")
+    wiring = (channel("a.ask -> t.calls"), channel("t.ask -> b.calls"))
+    daemons = {"a": ASKS, "t": through, "b": ANSWERS}
+    assert said(daemons | {"s": signature("inp<A")}, *wiring, channel("t.log -> s.inp")) == []
+    assert said(daemons | {"s": signature("inp<B")}, *wiring, channel("t.log -> s.inp")) != []
+
+
+@pytest.mark.parametrize(("ports", "daemon_"), [("Lock:A", "a"), ("Q:Lock", "b")])
+def test_what_cannot_leave_its_process_is_told_for_requests_and_for_replies(ports: str, daemon_: str) -> None:
+    (fault,) = said({"a": signature(f"ask>{ports}"), "b": signature(f"calls<{ports}")}, channel("a.ask -> b.calls"))
+    assert fault.startswith(f"channels.ab: Lock cannot go to another process: it is a lock; put {daemon_!r} and")
+
+
+def test_daemons_that_call_each_other_are_a_cycle_and_one_that_is_called_back_by_a_stream_too() -> None:
+    both = signature("ask>Q:A", "calls<Q:A")
+    (fault,) = said({"a": both, "b": both}, channel("a.ask -> b.calls"), channel("b.ask -> a.calls"))
+    assert "is a cycle in which every channel blocks" in fault
+    assert said({"a": both, "b": both}, channel("a.ask -> b.calls"), channel("b.ask -> a.calls", **TAKEN)) == []
+
+
+def test_what_an_entry_between_call_ports_stands_for_is_two_channels_and_others_stay_as_they_are() -> None:
+    daemons = {"a": signature("ask>Q:A", "out>Frame"), "b": signature("calls<Q:A", "inp<Frame")}
+    stream = channel("a.out -> b.inp", "frames")
+    spec = pipeline(daemons, channel("a.ask -> b.calls", "geo"), stream)
+    requests, replies, rest = carried(spec, daemons).channels
+    assert (requests.name, requests.ack, requests.keep) == ("geo", "manual", "stable")
+    assert (replies.name, str(replies.writer), str(replies.reader)) == ("geo.replies", "b.calls", "a.ask")
+    assert replies.may_close_a_cycle
+    assert rest == stream
 
 
 # -- cycles -----------------------------------------------------------------------------------------------------------

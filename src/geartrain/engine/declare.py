@@ -4,10 +4,10 @@
     signature_of(target)           its ports and its config, as data for rules.wiring
     build(target, ends, config)    a new daemon, its ends and its decoded config as arguments
 
-A parameter annotated `SendStream[T]` or `ReceiveStream[T]`, a list of them, or one of them `| None`, is a port; `ctx`
-of a function is skipped; every other parameter is config, decoded strictly by msgspec. Over msgspec, in parameters
-and inside of Structs: a `Path`, or any class that is made of one text, is text; a `timedelta` that is a parameter is
-a duration as everywhere in files, "250ms".
+A parameter annotated `SendStream[T]`, `ReceiveStream[T]`, `Caller[Q, A]` or `Calls[Q, A]`, a list of them, or one of
+them `| None`, is a port; `ctx` of a function is skipped; every other parameter is config, decoded strictly by msgspec.
+Over msgspec, in parameters and inside of Structs: a `Path`, or any class that is made of one text, is text; a
+`timedelta` that is a parameter is a duration as everywhere in files, "250ms".
 """
 
 import importlib
@@ -26,6 +26,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import msgspec
 import msgspec.inspect
 
+from geartrain.engine.calls import Caller, Calls
 from geartrain.engine.daemon import Daemon, DaemonFactory
 from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.shape import name_of, shape_of, why_it_stays
@@ -35,8 +36,10 @@ from geartrain.rules.nearest import did_you_mean, nearest
 from geartrain.rules.signature import ConfigField, ItemType, Port, Signature
 
 Target = type[Daemon] | DaemonFactory[Any]
-End = SendStream[Any] | ReceiveStream[Any]
+End = SendStream[Any] | ReceiveStream[Any] | Caller[Any, Any]
 Ends = Mapping[str, "End | list[End]"]
+
+_CALLS = (Caller, Calls)
 
 # The modules that were loaded from a script have this before their name, so that no import finds them by chance.
 _SCRIPT = "geartrain script "
@@ -238,22 +241,25 @@ def _function(factory: DaemonFactory[Any]) -> Any:
 
 def _port(title: str, parameter: inspect.Parameter, hint: Any) -> Port | None:
     plain = _without_none(hint)
-    many = get_origin(plain) is list and bool(get_args(plain)) and _is_stream(get_args(plain)[0])
-    stream = get_args(plain)[0] if many else plain
-    if not _is_stream(stream):
-        if _mentions_stream(hint):
+    many = get_origin(plain) is list and bool(get_args(plain)) and _is_end(get_args(plain)[0])
+    end = get_args(plain)[0] if many else plain
+    if not _is_end(end):
+        if _mentions_end(hint):
             raise BadType(
-                f"parameter {parameter.name!r} of {title} is {name_of(hint)}; a port is SendStream[T] or "
-                "ReceiveStream[T], a list of them, or one of them or None"
+                f"parameter {parameter.name!r} of {title} is {name_of(hint)}; a port is SendStream[T], "
+                "ReceiveStream[T], Caller[Request, Reply] or Calls[Request, Reply], a list of them, or one of them or "
+                "None"
             )
         return None
-    (item_type,) = get_args(stream) or (Any,)
+    kind = get_origin(end) or end
+    item_type, *reply_types = get_args(end) or ((Any, Any) if kind in _CALLS else (Any,))
     return Port(
         name=parameter.name,
-        sends=(get_origin(stream) or stream) is SendStream,
+        sends=kind in (SendStream, Caller),
         item=_item_type(title, parameter.name, item_type),
         many=many,
         optional=plain is not hint or parameter.default is not parameter.empty,
+        reply=_item_type(title, parameter.name, reply_types[0], "replies") if reply_types else None,
     )
 
 
@@ -266,23 +272,28 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def _is_stream(hint: Any) -> bool:
-    return (get_origin(hint) or hint) in (SendStream, ReceiveStream)
+def _is_end(hint: Any) -> bool:
+    return (get_origin(hint) or hint) in (SendStream, ReceiveStream, *_CALLS)
 
 
-def _mentions_stream(hint: Any) -> bool:
-    return _is_stream(hint) or any(_mentions_stream(part) for part in get_args(hint))
+def _mentions_end(hint: Any) -> bool:
+    return _is_end(hint) or any(_mentions_end(part) for part in get_args(hint))
 
 
-def _item_type(title: str, port: str, item_type: Any) -> ItemType:
+def _item_type(title: str, port: str, item_type: Any, what: str = "items") -> ItemType:
     if isinstance(item_type, TypeVar):
         return ItemType(text=item_type.__name__, shape="", type=Any, variable=item_type.__name__)
     if item_type is Any:
         # Each Any is for itself: nothing says that two of them are the same.
-        return ItemType(text="Any", shape="", type=Any, variable=f"the type of {port}")
+        return ItemType(
+            text="Any",
+            shape="",
+            type=Any,
+            variable=f"the type of {what} at {port}" if what != "items" else f"the type of {port}",
+        )
     if getattr(item_type, "__parameters__", ()):
         raise BadType(
-            f"port {port!r} of {title} has items of type {name_of(item_type)}, which is not known until it is "
+            f"port {port!r} of {title} has {what} of type {name_of(item_type)}, which is not known until it is "
             "filled in; use a type variable by itself, or a whole type"
         )
     text = name_of(item_type)

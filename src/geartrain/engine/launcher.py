@@ -16,6 +16,7 @@ import anyio.abc
 import msgspec
 
 from geartrain.engine.child import Child, Reading
+from geartrain.engine.declare import signature_of
 from geartrain.engine.foreign import CommandProcess
 from geartrain.engine.node_process import FINALIZE_S, QUIT_S, NodeProcess
 from geartrain.engine.pipeline import Pipeline
@@ -56,12 +57,13 @@ class Launcher:
     """One run of a pipeline."""
 
     def __init__(self, pipeline: Pipeline, processes: Processes | None = None, watcher: Watcher | None = None) -> None:
-        pipeline.checked()
+        targets = pipeline.checked()
         self.spec: PipelineSpec = pipeline.spec
+        self.carried = wiring.carried(self.spec, {name: signature_of(target) for name, target in targets.items()})
         self.roll = Roll(self.spec, watcher)
         self.processes = processes or RealProcesses()
         self.start_order = wiring.start_order(self.spec)
-        self.ledger = Ledger(self.spec)
+        self.ledger = Ledger(self.carried)
         self.gate = Signal("the start of the pipeline")
         self.news = Bell()
         self.present: dict[str, Child] = {}
@@ -130,10 +132,10 @@ class Launcher:
 
     def _order_of(self, daemon: DaemonSpec) -> DaemonOrder:
         assert daemon.run is not None
-        windows = wiring.longest_windows(self.spec)
+        windows = wiring.longest_windows(self.carried)
         ends = [
             self._end_of(channel, port, sends=sends, retain=2 * windows[channel.name].items + 2)
-            for channel in self.spec.channels
+            for channel in self.carried.channels
             for port, sends in ((channel.writer, True), (channel.reader, False))
             if port is not None and port.daemon == daemon.name
         ]
@@ -192,7 +194,7 @@ class Launcher:
     async def tell_of(self, process: str, gone: Gone, which: Container[str]) -> None:
         """Its process has ended, and these daemons of it are gone for good: those at their other ends are told."""
         mine = self.daemons_of(process)
-        for channel in self.spec.channels:
+        for channel in self.carried.channels:
             assert channel.writer is not None
             assert channel.reader is not None
             for here, there in ((channel.writer, channel.reader), (channel.reader, channel.writer)):

@@ -10,6 +10,7 @@ that the daemon has finished: whoever is killed before that is started again, an
 
 import io
 import os
+import secrets
 import socket
 import sys
 import traceback
@@ -17,6 +18,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import anyio
 import anyio.abc
 import msgspec
 
+from geartrain.engine.calls import Caller, Calls
 from geartrain.engine.channel import open_channel
 from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
@@ -43,6 +46,7 @@ from geartrain.ports.parking import call_later
 from geartrain.ports.process import take_bootstrap
 from geartrain.ports.stacks import show_stacks
 from geartrain.ports.transport import find
+from geartrain.rules.calls import Reply, Request
 from geartrain.rules.counts import EndCounts
 from geartrain.rules.lifecycle import DaemonFailurePhase
 from geartrain.rules.orders import (
@@ -67,6 +71,7 @@ from geartrain.rules.orders import (
     Stop,
     to_line,
 )
+from geartrain.rules.signature import Port
 
 FAILED = 1
 
@@ -74,6 +79,7 @@ FAILED = 1
 BEAT_S = 0.2
 
 End = SendStream[Any] | ReceiveStream[Any]
+CallEnd = Caller[Any, Any] | Calls[Any, Any]
 
 
 class Place:
@@ -83,6 +89,8 @@ class Place:
         self.order = order
         self.target = target
         self.ends = ends
+        self._ports = {port.name: port for port in signature_of(target).ports}
+        self._call_ends = {port.name: self._ends_for_calls(port) for port in self._ports.values() if port.reply}
         self.go = Signal(f"the start of {order.name}")
         self.noted = Signal(f"the launcher's knowledge that {order.name} has finished")
         self.lives = 0
@@ -96,19 +104,37 @@ class Place:
     def outputs(self) -> list[RemoteSend[Any]]:
         return [end for _, end in self.ends if isinstance(end, RemoteSend)]
 
+    @property
+    def in_hand(self) -> list[RemoteReceive[Any]]:
+        """The inputs whose items the daemon has in hand. Replies go straight to who waits for them."""
+        return [end for order, end in self.ends if isinstance(end, RemoteReceive) and not self._is_reply(order)]
+
+    def _is_reply(self, order: EndOrder) -> bool:
+        port = self._ports[order.port]
+        return port.reply is not None and port.sends and not order.sends
+
+    def _ends_for_calls(self, port: Port) -> list[CallEnd]:
+        """The ends of a call port, each over the two channels that its entry stands for."""
+        mine = [(order, end) for order, end in self.ends if order.port == port.name]
+        requests = [(order, end) for order, end in mine if order.sends == port.sends]
+        replies = [end for order, end in mine if order.sends != port.sends]
+        make = _caller if port.sends else _calls
+        return [make(order, end, back) for (order, end), back in zip(requests, replies, strict=True)]
+
     def new_daemon(self) -> Daemon:
         """The user's daemon, with its ends. What an earlier one had in hand comes again."""
         if self.lives:
-            for end in self.inputs:
+            for end in (*self.in_hand, *chain.from_iterable(self._call_ends.values())):
                 end.begin_again()
         self.lives += 1
-        self.hands = Hands(self.inputs, self.outputs)
+        self.hands = Hands(self.in_hand, self.outputs)
         return build(self.target, self._by_port(), self.order.config)
 
     def _by_port(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for port in signature_of(self.target).ports:
-            ends = [end for order, end in self.ends if order.port == port.name]
+        for port in self._ports.values():
+            streams = [end for order, end in self.ends if order.port == port.name]
+            ends: Sequence[End | CallEnd] = self._call_ends.get(port.name, streams)
             if port.many:
                 found[port.name] = ends
             elif ends:
@@ -143,8 +169,34 @@ class Place:
         for out in self.outputs:
             await out.aclose()
         async with anyio.create_task_group() as tasks:
-            for end in self.inputs:
-                tasks.start_soon(_discard, end)
+            for order, end in self.ends:
+                if isinstance(end, RemoteReceive) and order.port in self._call_ends:
+                    # Nobody answers, and nobody waits for an answer.
+                    await end.aclose()
+                elif isinstance(end, RemoteReceive):
+                    tasks.start_soon(_discard, end)
+
+
+def _caller(order: EndOrder, requests: Any, replies: Any) -> Caller[Any, Any]:
+    # The replies to a former life of this process must not be taken for ours.
+    caller = Caller(requests, replies, name=order.channel, maxsize=order.maxsize, life=secrets.randbits(62))
+    if isinstance(requests, RemoteSend):
+        requests.when_set_aside(caller.set_aside)
+    caller.begin()
+    return caller
+
+
+def _calls(order: EndOrder, requests: Any, replies: Any) -> Calls[Any, Any]:
+    return Calls(requests, replies, name=order.channel)
+
+
+def _wire_type(port: Port, order: EndOrder) -> Any:
+    """What goes over one of the channels of a port."""
+    if port.reply is None:
+        return port.item.type
+    envelope: Any
+    envelope, item = (Request, port.item) if order.sends == port.sends else (Reply, port.reply)
+    return envelope[item.type]
 
 
 async def _over(order: EndOrder) -> End:
@@ -263,7 +315,7 @@ class Node(Observer):
                     ends.append((end, await _over(end)))
                     continue
                 transport = inner if end.address.startswith("inner://") else find(end.address)
-                item_type, options = ports[end.port].item.type, self._options(end)
+                item_type, options = _wire_type(ports[end.port], end), self._options(end)
                 opening: AbstractAsyncContextManager[End] = (writing if end.sends else reading)(
                     transport, end.address, item_type, bind=end.binds, options=options
                 )

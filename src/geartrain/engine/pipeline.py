@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar, get_origin, overload
 
 import msgspec
 
+from geartrain.engine.calls import Caller, Calls
 from geartrain.engine.daemon import Daemon, DaemonFactory
 from geartrain.engine.declare import (
     Target,
@@ -68,10 +69,14 @@ from geartrain.rules.signature import Signature
 
 D = TypeVar("D", bound=Daemon)
 T = TypeVar("T")
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 # What `connect` takes: a port of a class, one of its ports that is optional or a list, or "daemon.port".
 Writing = SendStream[T] | list[SendStream[T]] | str | None
 Reading = ReceiveStream[T] | list[ReceiveStream[T]] | str | None
+Calling = Caller[Q, A] | list[Caller[Q, A]] | str | None
+Called = Calls[Q, A] | list[Calls[Q, A]] | str | None
 
 
 class Handle:
@@ -208,6 +213,7 @@ class Pipeline:
             raise BadType(f'a command must be a list of text, as ["ffmpeg", "-i", "a.mp4"], got {command!r}')
         self._add(_daemon(_text("a daemon's name", name), None, on_error, restart, None, command=tuple(command)))
 
+    @overload
     def connect(
         self,
         writer: Writing[T],
@@ -223,9 +229,43 @@ class Pipeline:
         max_deliveries: int | None = MAX_DELIVERIES,
         transport: Carrier = "auto",
         on_peer_restart: OnPeerRestart = "resume",
+    ) -> None: ...
+
+    @overload
+    def connect(
+        self,
+        writer: Calling[Q, A],
+        reader: Called[Q, A],
+        *,
+        name: str | None = None,
+        maxsize: int | None = None,
+        keep: Keep = "stable",
+        max_bytes: int = MAX_BYTES,
+        retain: int | None = None,
+        max_deliveries: int | None = MAX_DELIVERIES,
+        transport: Carrier = "auto",
+        on_peer_restart: OnPeerRestart = "resume",
+    ) -> None: ...
+
+    def connect(
+        self,
+        writer: Any,
+        reader: Any,
+        *,
+        name: str | None = None,
+        maxsize: int | None = None,
+        policy: Policy = "block",
+        ack: Ack = "batch",
+        keep: Keep = "stable",
+        max_bytes: int = MAX_BYTES,
+        retain: int | None = None,
+        max_deliveries: int | None = MAX_DELIVERIES,
+        transport: Carrier = "auto",
+        on_peer_restart: OnPeerRestart = "resume",
     ) -> None:
         """Declare a channel from a port that sends to one that receives. Its name is the writing port's, if free.
 
+        From a port that calls to one that is called it stands for two: of the requests, and of the replies.
         A port that is a list may be connected several times; the order is kept.
         """
         one_of("connect() policy", policy, POLICIES)

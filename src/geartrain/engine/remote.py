@@ -201,6 +201,16 @@ class RemoteSend(WritingEnd[T]):
         """Call this whenever `safe` may have grown."""
         self._wire.progressed = progressed
 
+    def when_set_aside(self, tell: Callable[[bytes | memoryview], None]) -> None:
+        """Tell this, too, of each item that is set aside: the item, encoded."""
+        keep = self._wire.set_aside
+
+        def set_aside(poison: Poison) -> None:
+            keep(poison)
+            tell(poison.item)
+
+        self._wire.set_aside = set_aside
+
     def lose_reader(self, *, discards: bool) -> None:
         """Somebody above knows that there will never be a reader any more: sends are refused, or discarded."""
         self._is_lossy = self._is_lossy or discards

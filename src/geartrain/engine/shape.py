@@ -6,7 +6,7 @@ another module, or given a method, keeps its shape; a renamed or reordered field
 
 import hashlib
 from enum import Enum
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 import msgspec.inspect
@@ -44,6 +44,8 @@ def _text(part: Any, above: tuple[Any, ...]) -> str:
         if named is not None and any(named is outer for outer in above):
             return str(named.__name__)
         inner = above if named is None else (*above, named)
+        # Of a generic that is filled in, what it is filled with shows in its fields.
+        named = get_origin(named) or named
         names = getattr(part, "__struct_fields__", ())
         pieces = (f"{name}={_text(getattr(part, name), inner)}" for name in names if name not in ("cls", "default"))
         title = type(part).__name__ if named is None else f"{type(part).__name__} {_text(named, above)}"

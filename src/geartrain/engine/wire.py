@@ -160,12 +160,12 @@ class WritingWire(Wire[T]):
 
     def __init__(self, session: Writer, link: Link, set_aside: Callable[[Poison], None]) -> None:
         super().__init__(session, link)
-        self._set_aside = set_aside
+        self.set_aside = set_aside
         self.progressed: Callable[[], None] | None = None
 
     def look_again(self) -> None:
         while self.session.poison:
-            self._set_aside(self.session.poison.popleft())
+            self.set_aside(self.session.poison.popleft())
         if self.progressed is not None:
             self.progressed()
         super().look_again()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geartrain.recipes.coordination import batcher_loop as batcher_loop
     from geartrain.recipes.coordination import cooperative_every as cooperative_every
     from geartrain.recipes.coordination import select as select
+    from geartrain.recipes.coordination import serve as serve
     from geartrain.recipes.coordination import submit as submit
     from geartrain.recipes.hosting import SupervisorHost as SupervisorHost
     from geartrain.recipes.hosting import host_async_dispatcher as host_async_dispatcher
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from geartrain.recipes.state import Latest as Latest
 
 _ROOMS = {
-    "coordination": ("Pending", "batcher_loop", "cooperative_every", "select", "submit"),
+    "coordination": ("Pending", "batcher_loop", "cooperative_every", "select", "serve", "submit"),
     "hosting": ("SupervisorHost", "host_async_dispatcher"),
     "ready_made": ("LoadBalance", "Merge", "Tee", "WorkerPool"),
     "routing": ("load_balance", "merge", "tee", "worker_pool"),

@@ -1,4 +1,4 @@
-"""Recipes that wait for more than one thing: the first of several channels, a batch, a tick or a stop."""
+"""Recipes that wait for more than one thing: the first of several channels or clients, a batch, a tick or a stop."""
 
 import itertools
 from collections import deque
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from geartrain.engine.calls import Calls
 from geartrain.engine.channel import open_channel
 from geartrain.engine.context import Context
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
@@ -217,6 +218,25 @@ async def submit(out: SendStream[Pending[Req, Resp]], req: Req) -> Resp:
 
 
 _doors: WeakKeyDictionary[SendStream[Any], Lock] = WeakKeyDictionary()
+
+
+# -- calls ----------------------------------------------------------------------------------------------------------
+
+
+async def serve(handler: Callable[[Req], Awaitable[Resp]], *ports: Calls[Req, Resp]) -> None:
+    """Answer the calls of several clients, one at a time, by what the handler returns or raises, until all have closed.
+
+    So the handler needs no lock for what it keeps. When several wait, the one that was served longest ago goes first.
+    """
+    for port in ports:
+        port.take_up()
+    while True:
+        try:
+            _, call = await select(*ports)
+        except EndOfStream:
+            return
+        async with call:
+            await call.reply(await handler(call.request))
 
 
 # -- ticks ----------------------------------------------------------------------------------------------------------

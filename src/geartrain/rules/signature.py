@@ -3,6 +3,7 @@
 class Detector(Daemon):
     def __init__(self, frames: ReceiveStream[Frame],     a port that receives Frame
                  tap: SendStream[Frame] | None = None,    an optional one that sends it
+                 geo: Caller[Place, Point],               one that calls with Place for Point
                  threshold: float = 0.5): ...             config
 """
 
@@ -27,16 +28,22 @@ class ItemType(Struct, frozen=True, kw_only=True):
 
 
 class Port(Struct, frozen=True, kw_only=True):
-    """One parameter that is a stream, or with `many` a list of them."""
+    """One parameter that is a stream, or with `many` a list of them.
+
+    With a `reply` it is a call port: the one that `sends` requests gets a reply to each.
+    """
 
     name: str
     sends: bool
     item: ItemType
     many: bool = False
     optional: bool = False
+    reply: ItemType | None = None
 
     @property
     def does(self) -> str:
+        if self.reply is not None:
+            return f"{'calls' if self.sends else 'is called'} with {self.item.text} for {self.reply.text}"
         return f"{'sends' if self.sends else 'expects'} {self.item.text}"
 
 

@@ -5,6 +5,7 @@
     restart_cone(spec, daemon)   who is restarted along with it
     longest_windows(spec)        how much may be under way between a writer and the last reader that its items reach
     type_givers(spec, ...)       which port says the item type of a channel
+    carried(spec, signatures)    the channels that really are: an entry between call ports stands for two
 
 A cycle in which every edge blocks can fill up and wait for itself. An edge that is lossy, or says keep="taken", cuts
 it: its writer never waits for what the reader does with an item.
@@ -15,9 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain, pairwise
 
+import msgspec
 from msgspec import Struct
 
 from geartrain.errors import Fault, GeartrainError
+from geartrain.rules.calls import halves
 from geartrain.rules.nearest import did_you_mean, nearest
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
 from geartrain.rules.restart import Again, RestartPolicy, decide
@@ -40,6 +43,7 @@ def check(spec: PipelineSpec, signatures: Signatures) -> tuple[Fault, ...]:
         _missing_ends(spec, signatures),
         _unfit_channels(spec, signatures),
         _doubled_ends(spec, signatures),
+        _kinds_that_do_not_meet(spec, signatures),
         _types_that_do_not_meet(spec, signatures),
         _types_that_stay(spec, signatures),
         _cycles_that_block(spec),
@@ -168,7 +172,8 @@ def _unfit_channels(spec: PipelineSpec, signatures: Signatures) -> Said:
             if end is not None:
                 for said in _unfit_end(daemons, signatures, side, end):
                     yield f"{key}.{side}", said
-        for name, said in _unfit_settings(channel, shared[channel.name]):
+        settings = _unfit_call_settings if _is_call(channel, signatures) else _unfit_settings
+        for name, said in settings(channel, shared[channel.name]):
             yield f"{key}.{name}", said
 
 
@@ -204,6 +209,32 @@ def _unfit_settings(channel: ChannelSpec, shared: str | None) -> Said:
         yield "to", f"both ends are in daemon {channel.reader.daemon!r}; a channel connects two daemons"
 
 
+def _unfit_call_settings(channel: ChannelSpec, shared: str | None) -> Said:
+    if channel.is_lossy:
+        yield "policy", f'is "{channel.policy}", and a call is never dropped; leave it out'
+    if channel.maxsize == 0:
+        yield "maxsize", "must be at least 1 between call ports: so many calls may be under way"
+    if channel.ack != "batch":
+        yield "ack", f'is "{channel.ack}", and a call is done with when it is answered; leave it out'
+    # The policies have wishes of their own for maxsize, and one word about them is enough.
+    if not channel.is_lossy and channel.maxsize:
+        yield from _unfit_settings(channel, shared)
+
+
+def _is_call(channel: ChannelSpec, signatures: Signatures) -> bool:
+    """Whether an end is known to be a call port. Whether the other one is too, is asked elsewhere."""
+    ports = (_port_of(signatures, end) for _, end in _ends(channel))
+    return any(port is not None and port.reply is not None for port in ports)
+
+
+def carried(spec: PipelineSpec, signatures: Signatures) -> PipelineSpec:
+    """The pipeline with the channels that really are: an entry between call ports stands for two."""
+    channels = [
+        half for channel in spec.channels for half in (halves(channel) if _is_call(channel, signatures) else (channel,))
+    ]
+    return msgspec.structs.replace(spec, channels=tuple(channels))
+
+
 def _doubled_ends(spec: PipelineSpec, signatures: Signatures) -> Said:
     first: dict[tuple[str, PortRef], str] = {}
     for channel in spec.channels:
@@ -213,11 +244,17 @@ def _doubled_ends(spec: PipelineSpec, signatures: Signatures) -> Said:
                 continue
             other = first.setdefault((side, end), channel.name)
             if other != channel.name:
-                cure = "geartrain.recipes:Tee" if side == "from" else "geartrain.recipes:Merge"
                 yield (
                     f"channels.{channel.name}.{side}",
-                    f'{end} has the channel {other!r} already, and a port has one; put run = "{cure}" between',
+                    f"{end} has the channel {other!r} already, and a port has one; {_cure(side, port)}",
                 )
+
+
+def _cure(side: str, port: Port) -> str:
+    """What to do about a second channel at a port."""
+    if port.reply is not None:
+        return "let it be a list of Caller" if side == "from" else "let it be a list of Calls, to serve several"
+    return f'put run = "geartrain.recipes:{"Tee" if side == "from" else "Merge"}" between'
 
 
 def _missing_ends(spec: PipelineSpec, signatures: Signatures) -> Said:
@@ -287,28 +324,29 @@ class _Types:
         self._above: dict[_Variable, _Variable] = {}
         self._bound: dict[_Variable, _Bound] = {}
         self.conflicts: list[tuple[str, str]] = []
-        met = list(_both_ports(spec, signatures))
-        for _, writer, sent, reader, expected in met:
-            if sent.item.variable and expected.item.variable:
-                self._above[self._root((writer.daemon, sent.item.variable))] = self._root(
-                    (reader.daemon, expected.item.variable)
+        met = [meeting for both in _both_ports(spec, signatures) for meeting in _meetings(*both)]
+        for one in met:
+            if one.sent.variable and one.expected.variable:
+                self._above[self._root((one.writer.daemon, one.sent.variable))] = self._root(
+                    (one.reader.daemon, one.expected.variable)
                 )
-        for channel, writer, sent, reader, expected in met:
-            if sent.item.variable and not expected.item.variable:
-                self._bind(channel, (writer.daemon, sent.item.variable), expected.item, reader, writer)
-            elif expected.item.variable and not sent.item.variable:
-                self._bind(channel, (reader.daemon, expected.item.variable), sent.item, writer, reader)
-            elif not sent.item.variable and sent.item.shape != expected.item.shape:
-                alike = ", of another structure" if sent.item.text == expected.item.text else ""
-                self.conflicts.append((channel.name, f"{writer} {sent.does}, {reader} {expected.does}{alike}"))
+        for one in met:
+            sent, expected = one.sent, one.expected
+            if sent.variable and not expected.variable:
+                self._bind(one.channel, (one.writer.daemon, sent.variable), expected, one.reader, one.writer)
+            elif expected.variable and not sent.variable:
+                self._bind(one.channel, (one.reader.daemon, expected.variable), sent, one.writer, one.reader)
+            elif not sent.variable and sent.shape != expected.shape:
+                alike = ", of another structure" if sent.text == expected.text else ""
+                self.conflicts.append((one.channel.name, f"{one.said}{alike}"))
 
-    def of(self, end: PortRef, port: Port) -> tuple[ItemType, PortRef]:
-        """The type of a port's items, and the port that says it; of one that nothing binds it is Any."""
-        if port.item.variable:
-            bound = self._bound.get(self._root((end.daemon, port.item.variable)))
+    def of(self, end: PortRef, item: ItemType) -> tuple[ItemType, PortRef]:
+        """The type of what goes through a port, and the port that says it; of one that nothing binds it is Any."""
+        if item.variable:
+            bound = self._bound.get(self._root((end.daemon, item.variable)))
             if bound is not None:
                 return bound.item, bound.giver
-        return port.item, end
+        return item, end
 
     def _root(self, variable: _Variable) -> _Variable:
         while variable in self._above and self._above[variable] != variable:
@@ -338,21 +376,52 @@ def _both_ports(
             yield channel, channel.writer, sent, channel.reader, expected
 
 
+class _Meeting(Struct, frozen=True):
+    """Two item types that must be one: of what flows from a writer to a reader."""
+
+    channel: ChannelSpec
+    writer: PortRef
+    sent: ItemType
+    reader: PortRef
+    expected: ItemType
+    said: str
+
+
+def _meetings(channel: ChannelSpec, writer: PortRef, sent: Port, reader: PortRef, expected: Port) -> Iterator[_Meeting]:
+    """The types that meet on a channel: of its items, and between call ports, the other way, of the replies."""
+    said = f"{writer} {sent.does}, {reader} {expected.does}"
+    if (sent.reply is None) == (expected.reply is None):
+        yield _Meeting(channel, writer, sent.item, reader, expected.item, said)
+    if sent.reply is not None and expected.reply is not None:
+        yield _Meeting(channel, reader, expected.reply, writer, sent.reply, said)
+
+
+def _kinds_that_do_not_meet(spec: PipelineSpec, signatures: Signatures) -> Said:
+    for channel, writer, sent, reader, expected in _both_ports(spec, signatures):
+        if (sent.reply is None) != (expected.reply is None):
+            yield (
+                f"channels.{channel.name}",
+                f"{writer} {sent.does}, {reader} {expected.does}; Caller goes with Calls, "
+                "and SendStream with ReceiveStream",
+            )
+
+
 def _types_that_do_not_meet(spec: PipelineSpec, signatures: Signatures) -> Said:
-    for channel, said in _Types(spec, signatures).conflicts:
+    # Between call ports both types may differ, which one sentence says.
+    for channel, said in dict.fromkeys(_Types(spec, signatures).conflicts):
         yield f"channels.{channel}", said
 
 
 def _types_that_stay(spec: PipelineSpec, signatures: Signatures) -> Said:
     types = _Types(spec, signatures)
     shared = shared_processes(spec)
-    for channel, writer, sent, reader, _ in _both_ports(spec, signatures):
-        item, _giver = types.of(writer, sent)
-        if item.stays_because is not None and shared[channel.name] is None:
+    for one in (meeting for both in _both_ports(spec, signatures) for meeting in _meetings(*both)):
+        item, _giver = types.of(one.writer, one.sent)
+        if item.stays_because is not None and shared[one.channel.name] is None:
             yield (
-                f"channels.{channel.name}",
-                f"{item.text} cannot go to another process: {item.stays_because}; put {writer.daemon!r} and "
-                f"{reader.daemon!r} into one process, or send a msgspec.Struct",
+                f"channels.{one.channel.name}",
+                f"{item.text} cannot go to another process: {item.stays_because}; put {one.writer.daemon!r} and "
+                f"{one.reader.daemon!r} into one process, or send a msgspec.Struct",
             )
 
 
@@ -360,7 +429,7 @@ def type_givers(spec: PipelineSpec, signatures: Signatures) -> dict[str, PortRef
     """For each channel the port whose type its items have: of its own two, or of one further along a Merge or Tee."""
     types = _Types(spec, signatures)
     return {
-        channel.name: types.of(writer, sent)[1] if sent.item.variable is None else types.of(reader, expected)[1]
+        channel.name: types.of(*((writer, sent.item) if sent.item.variable is None else (reader, expected.item)))[1]
         for channel, writer, sent, reader, expected in _both_ports(spec, signatures)
     }
 
