@@ -4,14 +4,18 @@ That none of them loses or doubles an item when it is cancelled is tested in `en
 """
 
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 from geartrain import Channel, ReceiveStream, open_channel
+from geartrain.engine.options import ChannelOptions
+from geartrain.engine.remote import reading, writing
 from geartrain.errors import BadType, BadValue, ChannelClosed, EndOfStream
 from geartrain.ports.clock import SimClock
+from geartrain.ports.inner import InnerTransport
 from geartrain.ports.parking import take_turn
 from geartrain.recipes.routing import load_balance, merge, tee, worker_pool
 from geartrain.recipes.state import DropOldestSend
@@ -440,6 +444,47 @@ async def test_a_pool_takes_no_more_than_its_workers_and_their_buffers_hold(
         await settle()
         assert incoming.recv.statistics().taken == taken + 1
         tasks.cancel_scope.cancel()
+
+
+async def test_an_item_of_a_pool_is_stable_when_its_result_and_all_before_are_delivered() -> None:
+    incoming, results, shop = opened(3, range(3), closed=True), opened_results(10), Shop()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: worker_pool(incoming.recv, results.send, shop.handle, workers=3))
+        for job, stable in ((1, 0), (0, 2), (2, 3)):
+            shop.finish(job)
+            await settle()
+            assert incoming.send.statistics().stable == stable
+
+
+async def test_a_pool_whose_channel_begins_again_meets_each_item_of_the_former_one_alone(tmp_path: Path) -> None:
+    options, transport, shop = ChannelOptions(maxsize=8, aside=tmp_path, supervised=True), InnerTransport(), Shop()
+    results = opened_results(10)
+    async with (
+        reading(transport, "inner://jobs", int, bind=True, options=options) as recv,
+        writing(transport, "inner://jobs", int, bind=False, options=options) as send,
+        anyio.create_task_group() as tasks,
+    ):
+        for job in range(4):
+            await send.send(job)
+        async with anyio.create_task_group() as first:
+            first.start_soon(lambda: worker_pool(recv, results.send, shop.handle, workers=3))
+            shop.finish(1)
+            while len(shop.begun) < 4:
+                await take_turn()
+            first.cancel_scope.cancel()
+        assert waiting_in(results) == [10]
+        shop.at_work.clear()
+        shop.most_at_work = 0
+        recv.begin_again()
+        tasks.start_soon(lambda: worker_pool(recv, results.send, shop.handle, workers=3))
+        while not shop.at_work:
+            await take_turn()
+        await settle()
+        assert shop.at_work == [0]
+        shop.finish(0, 2, 3)
+        await send.aclose()
+    assert waiting_in(results) == [0, 10, 20, 30]
+    assert shop.most_at_work == 1
 
 
 async def test_what_a_handler_raises_is_its_result_and_the_pool_goes_on() -> None:

@@ -8,19 +8,14 @@ between two lives, so they may be restarted.
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-import anyio
-
-from geartrain.engine.channel import open_channel
 from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.declare import load
-from geartrain.engine.ends import Channel, ReceiveStream, SendStream
-from geartrain.errors import CannotLoad, EndOfStream, WouldBlock
-from geartrain.recipes.in_hand import hand_of
-from geartrain.recipes.routing import load_balance, merge, tee, worker_pool
+from geartrain.engine.ends import ReceiveStream, SendStream
+from geartrain.errors import CannotLoad
+from geartrain.recipes.routing import load_balance, merge, tee, work_through
 
 T = TypeVar("T")
 Req = TypeVar("Req")
@@ -63,7 +58,9 @@ class LoadBalance(Daemon, Generic[T]):
 class WorkerPool(Daemon, Generic[Req, Resp]):
     """Handles up to `workers` items at a time with an `async def` named "module:attr"; results as they are finished.
 
-    What the handler raises is the daemon's error, and its policy decides: an exception cannot travel as a result.
+    What the handler raises is the daemon's error, and its policy decides: an exception cannot travel as a result. In a
+    pipeline an item is stable when its result is, so a pool that dies loses none: it meets again what it had in hand,
+    one item at a time, and one that fails it again and again is set aside.
     """
 
     def __init__(
@@ -81,45 +78,15 @@ class WorkerPool(Daemon, Generic[Req, Resp]):
         self._worker_buffer = worker_buffer
 
     async def run(self, ctx: Context) -> None:
-        done: Channel[Resp | Exception] = open_channel()
-        failure: Exception | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._work, done.send)
-                failure = await self._deliver(done.recv)
-                tasks.cancel_scope.cancel()
-        except ExceptionGroup as group:
-            # Nobody is behind this pool any more, or nobody before it: said plainly, as by the other recipes.
-            raise group.exceptions[0] from None
-        finally:
-            self._keep_what_is_done(done.recv)
-        if failure is not None:
-            raise failure
+        await work_through(
+            self.incoming, self._put, self._handle, workers=self._workers, worker_buffer=self._worker_buffer
+        )
         await self.results.aclose()
 
-    async def _work(self, done: SendStream[Resp | Exception]) -> None:
-        await worker_pool(self.incoming, done, self._handle, workers=self._workers, worker_buffer=self._worker_buffer)
-
-    async def _deliver(self, done: ReceiveStream[Resp | Exception]) -> Exception | None:
-        """Pass results on; the first that is an error ends it, and is the answer."""
-        hand = hand_of(self.results)
-        with suppress(EndOfStream):
-            while True:
-                await hand.pass_on()
-                await done.wait_item()
-                await self.results.wait_room()
-                result = done.receive_nowait()
-                if isinstance(result, Exception):
-                    return result
-                hand.take(result, (self.results,))
-        return None
-
-    def _keep_what_is_done(self, done: ReceiveStream[Resp | Exception]) -> None:
-        """A result that was given, and not taken because of a cancellation, goes out in the next life."""
-        with suppress(WouldBlock, EndOfStream):
-            result = done.receive_nowait()
-            if not isinstance(result, Exception):
-                hand_of(self.results).take(result, (self.results,))
+    async def _put(self, result: Resp | Exception) -> None:
+        if isinstance(result, Exception):
+            raise result
+        await self.results.send(result)
 
 
 def _handler(name: str) -> Callable[[Any], Awaitable[Any]]:

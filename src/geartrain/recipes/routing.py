@@ -23,6 +23,7 @@ from geartrain.errors import BadValue, ChannelClosed, EndOfStream, WouldBlock
 from geartrain.recipes.coordination import first_ready
 from geartrain.recipes.in_hand import close_all, hand_of, wait_room_in_all
 from geartrain.rules.checks import whole
+from geartrain.rules.pipeline import Mark
 
 T = TypeVar("T")
 Req = TypeVar("Req")
@@ -92,25 +93,47 @@ async def worker_pool(
     """Handle up to `workers` items at a time. What `handle` raises is its result.
 
     `worker_buffer` items per worker are fetched ahead. Cancelled, an item that was being handled is handled
-    again when the pool runs again.
+    again when the pool runs again. An item is stable when its result is, and that of every item before it.
     """
+    await work_through(incoming, results.send, handle, workers=workers, worker_buffer=worker_buffer)
+    if close_results:
+        await results.aclose()
+
+
+async def work_through(
+    incoming: ReceiveStream[Req],
+    put: Callable[[Resp | Exception], Awaitable[None]],
+    handle: Callable[[Req], Awaitable[Resp]],
+    *,
+    workers: int,
+    worker_buffer: int,
+) -> None:
+    """A pool whose results go where `put` brings them. What it raises ends the pool."""
     whole("workers", workers, least=1)
     whole("worker_buffer", worker_buffer, least=0)
+    incoming.ack_manually()
     pool = cast("_Pool[Req, Resp]", _pools.setdefault(incoming, _Pool()))
-    pool.ended = False
+    pool.begin(incoming)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pool.fetch, incoming, workers * (1 + worker_buffer))
             for _ in range(workers):
                 tasks.start_soon(pool.work, handle)
-            await pool.deliver(results)
+            await pool.deliver(incoming, put)
     except ExceptionGroup as group:
-        # Whoever reads the results has closed: that is said plainly, as by the other recipes.
-        if isinstance(group.exceptions[0], ChannelClosed):
+        # Nobody wants what it says: that is said plainly, as by the other recipes.
+        if len(group.exceptions) == 1 or isinstance(group.exceptions[0], ChannelClosed):
             raise group.exceptions[0] from None
         raise
-    if close_results:
-        await results.aclose()
+
+
+class _Job(Generic[Req, Resp]):
+    """An item, its mark, and what has come of it."""
+
+    def __init__(self, item: Req, mark: Mark) -> None:
+        self.item = item
+        self.mark = mark
+        self.result: Resp | Exception | None = None
 
 
 class _Pool(Generic[Req, Resp]):
@@ -119,9 +142,20 @@ class _Pool(Generic[Req, Resp]):
     def __init__(self) -> None:
         self.ended = False
         self._changed = Bell()
-        self._waiting: deque[Req] = deque()
+        self._waiting: deque[_Job[Req, Resp]] = deque()
         self._at_work = 0
-        self._done: deque[Resp | Exception] = deque()
+        self._done: deque[_Job[Req, Resp]] = deque()
+        # Those whose results have not been delivered, in the order in which they came.
+        self._open: dict[_Job[Req, Resp], None] = {}
+
+    def begin(self, incoming: ReceiveStream[Req]) -> None:
+        """Once more. What the channel will bring again is forgotten, and so is what ended the last pool."""
+        self.ended = False
+        last = incoming.mark
+        self._waiting = deque(job for job in self._waiting if job.mark <= last)
+        self._done = deque(job for job in self._done if job.mark <= last)
+        kept = {*self._waiting, *self._done}
+        self._open = {job: None for job in self._open if job in kept}
 
     @property
     def _in_hand(self) -> int:
@@ -130,9 +164,13 @@ class _Pool(Generic[Req, Resp]):
     async def fetch(self, incoming: ReceiveStream[Req], most: int) -> None:
         try:
             while True:
-                while self._in_hand >= most:
+                # One item of those that come again may be what killed the last pool: each is in hand alone.
+                while self._in_hand >= (1 if incoming.mark.redelivered else most):
                     await self._changed.wait()
-                self._waiting.append(await incoming.receive())
+                item = await incoming.receive()
+                job: _Job[Req, Resp] = _Job(item, incoming.mark)
+                self._open[job] = None
+                self._waiting.append(job)
                 self._changed.ring()
         except EndOfStream:
             self.ended = True
@@ -147,24 +185,41 @@ class _Pool(Generic[Req, Resp]):
             job = self._waiting.popleft()
             self._at_work += 1
             try:
-                result = await _outcome(handle, job)
+                job.result = await _outcome(handle, job.item)
             except BaseException:
                 self._waiting.appendleft(job)
                 raise
             finally:
                 self._at_work -= 1
-            self._done.append(result)
+            self._done.append(job)
             self._changed.ring()
 
-    async def deliver(self, results: SendStream[Resp | Exception]) -> None:
+    async def deliver(self, incoming: ReceiveStream[Req], put: Callable[[Resp | Exception], Awaitable[None]]) -> None:
         while True:
             while self._done:
-                await results.send(self._done[0])
+                job = self._done[0]
+                await self._put(job, put)
                 self._done.popleft()
+                self._close(job, incoming)
                 self._changed.ring()
             if self.ended and not self._in_hand:
                 return
             await self._changed.wait()
+
+    async def _put(self, job: _Job[Req, Resp], put: Callable[[Resp | Exception], Awaitable[None]]) -> None:
+        try:
+            await put(cast("Resp | Exception", job.result))
+        except Exception as error:
+            if error is job.result:
+                # It is no result but the end of this pool, and the next one goes on behind it.
+                self._done.popleft()
+            raise
+
+    def _close(self, job: _Job[Req, Resp], incoming: ReceiveStream[Req]) -> None:
+        """Done with is what came before the first job that is open."""
+        del self._open[job]
+        first = next(iter(self._open), None)
+        incoming.done(incoming.mark if first is None else Mark(first.mark.epoch, first.mark.sequence - 1))
 
 
 _pools: WeakKeyDictionary[ReceiveStream[Any], _Pool[Any, Any]] = WeakKeyDictionary()
