@@ -1,6 +1,5 @@
 """A whole pipeline: real processes, real deaths, and a ledger at the end that says what arrived."""
 
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,10 +8,12 @@ from typing import Any, Literal
 import anyio
 import pytest
 
-from geartrain import Pipeline, RestartPolicy
+from geartrain import Pipeline
 from geartrain.engine.launcher import Launcher
 from geartrain.errors import PipelineFailed
 from geartrain.ports.run_directory import live_runs
+from geartrain.recipes import Merge, Tee, WorkerPool
+from tests.walks.ledger import Ledger
 from tests.walks.parts import Middle, Sink, Source, Tidy, deaf, forever
 
 PATIENCE_S = 30
@@ -27,22 +28,6 @@ def places_of_its_own(monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[]
         for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
             monkeypatch.setenv(name, place)
         yield
-
-
-class Ledger:
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "ledger"
-
-    @property
-    def entries(self) -> list[tuple[int, bool]]:
-        rows = [line.split() for line in self.path.read_text().splitlines()] if self.path.exists() else []
-        return [(int(number), repeated == "1") for number, repeated in rows]
-
-    def assert_complete(self, total: int) -> None:
-        """Nothing is lost, every repeat is marked, and what is not one only rises."""
-        assert {number for number, _ in self.entries} == set(range(total))
-        once = [number for number, repeated in self.entries if not repeated]
-        assert once == sorted(set(once))
 
 
 @pytest.fixture
@@ -83,6 +68,24 @@ async def test_processes_may_run_different_loops(anyio_backend: Loop, ledger: Le
     pipeline.process("middle0", backend="trio" if anyio_backend == "asyncio" else "asyncio")
     await run(pipeline)
     ledger.assert_complete(100)
+
+
+async def test_recipes_carry_the_items_of_their_neighbours_from_process_to_process(
+    anyio_backend: Loop, ledger: Ledger
+) -> None:
+    pipeline = Pipeline("recipes", backend=anyio_backend)
+    source = pipeline.add(Source, name="source", config={"total": 20})
+    pipeline.add(Tee, name="tee")
+    pipeline.add(Merge, name="merge")
+    pipeline.add(WorkerPool, name="pool", config={"handle": "tests.walks.joined:looked_at", "workers": 2})
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(ledger.path)})
+    pipeline.connect(source.out, "tee.source")
+    for _ in range(2):
+        pipeline.connect("tee.dests", "merge.sources")
+    pipeline.connect("merge.dest", "pool.incoming")
+    pipeline.connect("pool.results", sink.frames)
+    await run(pipeline)
+    assert sorted(ledger.entries) == [(number, False) for number in range(20) for _ in range(2)]
 
 
 @pytest.mark.parametrize("does", ["raise", "exit", "vanish", "crash", "die"])
@@ -176,50 +179,3 @@ async def test_a_stop_begins_at_the_sources_and_leaves_nothing_on_its_way(
             await launcher.stop()
     ledger.assert_complete(len(ledger.entries))
     assert launcher.reports == []
-
-
-FOR_EVER = RestartPolicy(base=0.01, cap=0.05, max_retries=10_000)
-
-
-async def assert_random_kills_lose_nothing(pipeline: Pipeline, ledger: Ledger, *, total: int, kills: int) -> None:
-    """Any process but the source's, at any moment; the ledger is a file, and outlives its sink too."""
-    order = random.Random(kills)
-    launcher = Launcher(pipeline)
-
-    async def kill_now_and_then() -> None:
-        for _ in range(kills):
-            await anyio.sleep(order.uniform(0.01, 0.4))
-            victims = [node for name, node in launcher.present.items() if name != "source"]
-            if victims:
-                order.choice(victims).kill(again=False)
-
-    with anyio.fail_after(kills + PATIENCE_S):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(kill_now_and_then)
-            await launcher.live()
-            tasks.cancel_scope.cancel()
-    ledger.assert_complete(total)
-
-
-def long_chain(loop: Loop, ledger: Ledger, total: int) -> Pipeline:
-    """Five stages; two of them share a process, and one is on the other loop."""
-    pipeline = Pipeline("long", backend=loop)
-    before: Any = pipeline.add(Source, name="source", config={"total": total, "pause_s": 0.002}).out
-    for name, process in (("first", "first"), ("second", "pair"), ("third", "pair")):
-        middle = pipeline.add(Middle, name=name, process=process, on_error="restart", restart=FOR_EVER)
-        pipeline.connect(before, middle.frames, maxsize=8, max_deliveries=None)
-        before = middle.out
-    sink = pipeline.add(Sink, name="sink", on_error="restart", restart=FOR_EVER, config={"ledger": str(ledger.path)})
-    pipeline.connect(before, sink.frames, maxsize=8, max_deliveries=None)
-    pipeline.process("pair", backend="trio" if loop == "asyncio" else "asyncio")
-    return pipeline
-
-
-async def test_five_stages_survive_random_kills(anyio_backend: Loop, ledger: Ledger) -> None:
-    await assert_random_kills_lose_nothing(long_chain(anyio_backend, ledger, 500), ledger, total=500, kills=5)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(300)
-async def test_five_stages_survive_a_hundred_random_kills(anyio_backend: Loop, ledger: Ledger) -> None:
-    await assert_random_kills_lose_nothing(long_chain(anyio_backend, ledger, 20_000), ledger, total=20_000, kills=100)

@@ -34,7 +34,7 @@ from geartrain.rules.counts import ChannelCounts, Ledger
 from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.nearest import did_you_mean
-from geartrain.rules.orders import DaemonOrder, EndOrder, Gone, NodeOrder, Over, Quit, Report, Stop
+from geartrain.rules.orders import DaemonOrder, EndOrder, Giver, Gone, NodeOrder, Over, Quit, Report, Stop
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, ProcessSpec
 from geartrain.rules.restart import RestartPolicy
 
@@ -59,7 +59,9 @@ class Launcher:
     def __init__(self, pipeline: Pipeline, processes: Processes | None = None, watcher: Watcher | None = None) -> None:
         targets = pipeline.checked()
         self.spec: PipelineSpec = pipeline.spec
-        self.carried = wiring.carried(self.spec, {name: signature_of(target) for name, target in targets.items()})
+        signatures = {name: signature_of(target) for name, target in targets.items()}
+        self.carried = wiring.carried(self.spec, signatures)
+        self._givers = wiring.type_givers(self.spec, signatures)
         self.roll = Roll(self.spec, watcher)
         self.processes = processes or RealProcesses()
         self.start_order = wiring.start_order(self.spec)
@@ -168,9 +170,16 @@ class Launcher:
             keep=channel.keep,
             retain=channel.retain or max(retain, channel.maxsize, 1),
             max_deliveries=channel.max_deliveries,
+            giver=self._giver_of(channel.name, (channel.writer if sends else channel.reader).daemon),
             counter=str(self.run.folder / f"{self.run.socket_path(channel.name).name}.count") if sends else None,
             over=self._how_gone(channel.writer.daemon, channel.reader.daemon, sends=sends),
         )
+
+    def _giver_of(self, channel: str, daemon: str) -> Giver | None:
+        giver = self._givers.get(channel)
+        runs = {other.name: other.run for other in self.spec.daemons}
+        run = None if giver is None or giver.daemon == daemon else runs[giver.daemon]
+        return None if giver is None or run is None else Giver(run, giver.port)
 
     def _place_of(self, channel: ChannelSpec, *, stays: bool, sends: bool) -> tuple[str, Curve | None]:
         """Where its two ends meet, and the keys of this one where they are needed."""

@@ -57,6 +57,7 @@ from geartrain.rules.orders import (
     EndOrder,
     Failed,
     Finished,
+    Giver,
     Go,
     Gone,
     Listener,
@@ -306,7 +307,7 @@ class Node(Observer):
 
     @asynccontextmanager
     async def _opened(self, order: DaemonOrder, inner: InnerTransport) -> AsyncIterator[None]:
-        target = load_daemon(order.run, None if self._order.folder is None else Path(self._order.folder))
+        target = self._load(order.run)
         ports = {port.name: port for port in signature_of(target).ports}
         async with AsyncExitStack() as stack:
             ends: list[tuple[EndOrder, End]] = []
@@ -315,13 +316,22 @@ class Node(Observer):
                     ends.append((end, await _over(end)))
                     continue
                 transport = inner if end.address.startswith("inner://") else find(end.address)
-                item_type, options = _wire_type(ports[end.port], end), self._options(end)
+                port, options = self._typed(ports[end.port], end.giver), self._options(end)
                 opening: AbstractAsyncContextManager[End] = (writing if end.sends else reading)(
-                    transport, end.address, item_type, bind=end.binds, options=options
+                    transport, end.address, _wire_type(port, end), bind=end.binds, options=options
                 )
                 ends.append((end, await stack.enter_async_context(opening)))
             self._places[order.name] = Place(order, target, ends)
             yield
+
+    def _load(self, run: str) -> Target:
+        return load_daemon(run, None if self._order.folder is None else Path(self._order.folder))
+
+    def _typed(self, port: Port, giver: Giver | None) -> Port:
+        """The port that says what the items are. That of another daemon is loaded here too."""
+        if port.item.variable is None or giver is None:
+            return port
+        return signature_of(self._load(giver.run)).port(giver.port) or port
 
     def _options(self, end: EndOrder) -> ChannelOptions:
         return ChannelOptions(

@@ -35,6 +35,13 @@ WORD_MOST = 1024 * 1024
 Gone = Literal["finished", "ignored"]
 
 
+class Giver(Struct, frozen=True):
+    """Whose port says the type of the items: "module:attr", and the name of the port."""
+
+    run: str
+    port: str
+
+
 class EndOrder(Struct, frozen=True, kw_only=True):
     """One end of a channel, for a port of a daemon. Within a process the address is `inner://name`."""
 
@@ -51,6 +58,8 @@ class EndOrder(Struct, frozen=True, kw_only=True):
     keep: Keep = "stable"
     retain: int | None = None
     max_deliveries: int | None = None
+    # A recipe carries items of any type: then another daemon along the way says of which.
+    giver: Giver | None = None
     counter: str | None = None
     # The daemon at the other end is gone for good: there is nothing to come, and nobody to send to.
     over: Gone | None = None
