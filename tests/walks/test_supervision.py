@@ -13,7 +13,7 @@ import pytest
 from geartrain import Pipeline, RestartPolicy
 from geartrain.engine.launcher import Launcher
 from geartrain.errors import PipelineFailed
-from tests.walks.parts import Middle, Sink, Slow, Source, TellsItsPid, sleeper
+from tests.walks.parts import Middle, Sink, Slow, Source, TellsItsPid, forever, sleeper
 
 PATIENCE_S = 30
 
@@ -92,6 +92,46 @@ async def test_the_first_restart_is_at_once_and_base_is_the_delay_before_the_sec
     pipeline.connect(middle.out, sink.frames)
     await run(pipeline)
     assert "again in 0 s" in caplog.text
+
+
+async def test_a_spare_takes_the_place_of_a_process_that_died_and_another_one_waits_then(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    pipeline = Pipeline("warm", backend=anyio_backend, spares=1)
+    pipeline.add(forever, name="source", on_error="restart")
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(tmp_path / "ledger")})
+    pipeline.connect("source.out", sink.frames)
+    launcher = Launcher(pipeline)
+
+    async def spare(other_than: int = 0) -> int:
+        while (pid := next((waits.process.pid for waits in launcher.spares.waiting), other_than)) == other_than:
+            await anyio.sleep(0.01)
+        return pid
+
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(launcher.live)
+            waits = await spare()
+            launcher.kill("source")
+            await spare(other_than=waits)
+            (source, _) = launcher.roll.standings()
+            assert (source.pid, source.state, source.restarts) == (waits, "running", 1)
+            await launcher.stop()
+
+
+async def test_without_anything_to_be_started_again_nobody_waits(anyio_backend: Loop, tmp_path: Path) -> None:
+    def spares(**options: Any) -> int:
+        pipeline = Pipeline("warm", backend=anyio_backend, spares=options.pop("spares", None))
+        pipeline.add(Slow, name="slow", config={"note": str(tmp_path / "note")}, **options)
+        launcher = Launcher(pipeline)
+        launcher.lifeline.cut()
+        launcher.run.close()
+        return launcher.spares.wanted
+
+    assert spares() == 0
+    assert spares(on_error="restart") == 1
+    assert spares(on_error="restart", spares=0) == 0
+    assert spares(spares=3) == 3
 
 
 async def test_who_wants_to_be_made_anew_with_its_writer_is(anyio_backend: Loop, tmp_path: Path) -> None:

@@ -93,14 +93,10 @@ class Child(Daemon):
         self, arguments: Sequence[str], *, bootstrap: bytes | None = None, keep_open: tuple[int, ...] = ()
     ) -> None:
         """A new process, whose output is read from its first moment on."""
-        launcher = self._launcher
-        logs = [
-            LogCapture(launcher.log_file(f"{self.name}.{stream}"), partial(launcher.hear_line, self.name, stream))
-            for stream in _STREAMS
-        ]
-        settings = launcher.settings_of(self.name)
+        settings = self._launcher.settings_of(self.name)
+        logs = self._new_logs()
         try:
-            self._process = launcher.processes.spawn(
+            process = self._launcher.processes.spawn(
                 Command(
                     arguments=tuple(arguments),
                     environment=os.environ | dict(settings.env),
@@ -116,12 +112,25 @@ class Child(Daemon):
             for log in logs:
                 log.close()
             raise
+        self._adopt(process, logs)
+
+    def _new_logs(self) -> list[LogCapture]:
+        launcher = self._launcher
+        return [
+            LogCapture(launcher.log_file(f"{self.name}.{stream}"), partial(launcher.hear_line, self.name, stream))
+            for stream in _STREAMS
+        ]
+
+    def _adopt(self, process: Process, logs: list[LogCapture]) -> None:
+        """This is the process now, and it has its descriptors."""
+        launcher = self._launcher
+        self._process = process
         self._logs = logs
         for log in logs:
             log.handed_over()
         self._reading = launcher.read(logs)
-        launcher.run.record(self.name, self._process.pid)
-        launcher.roll.spawned(self.name, self._process.pid)
+        launcher.run.record(self.name, process.pid)
+        launcher.roll.spawned(self.name, process.pid)
         launcher.present[self.name] = self
 
     async def _end_logs(self) -> None:

@@ -22,6 +22,7 @@ from geartrain.engine.node_process import FINALIZE_S, QUIT_S, NodeProcess
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Roll, Stream, Watcher
 from geartrain.engine.signal import Bell, Signal
+from geartrain.engine.spare import Spare, Spares
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import BadValue, DaemonError, PipelineFailed, leaves
 from geartrain.ports.lifeline import Lifeline
@@ -34,7 +35,18 @@ from geartrain.rules.counts import ChannelCounts, Ledger
 from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.nearest import did_you_mean
-from geartrain.rules.orders import DaemonOrder, EndOrder, Giver, Gone, NodeOrder, Over, Quit, Report, Stop
+from geartrain.rules.orders import (
+    DaemonOrder,
+    EndOrder,
+    Giver,
+    Gone,
+    NodeOrder,
+    Over,
+    Quit,
+    Report,
+    SpareOrder,
+    Stop,
+)
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, ProcessSpec
 from geartrain.rules.restart import RestartPolicy
 
@@ -87,6 +99,7 @@ class Launcher:
         self._stopping = False
         self._readers: anyio.abc.TaskGroup
         self._tcp = TcpPlaces()
+        self.spares = Spares(self, self._spares_wanted())
 
     # -- what a process is told ---------------------------------------------------------------------------------------
 
@@ -113,6 +126,41 @@ class Launcher:
 
     def command_of(self, process: str) -> tuple[str, ...]:
         return next(daemon.command for daemon in self.spec.daemons if daemon.process == process)
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+    def _spares_wanted(self) -> int:
+        """As many as are asked for; if nobody has said it, one where anything may have to be started again."""
+        if self.spec.spares is not None:
+            return self.spec.spares
+        return int(any(daemon.on_error == "restart" and daemon.run for daemon in self.spec.daemons))
+
+    def is_plain(self, process: str) -> bool:
+        """Whether it starts as any other: with this environment and folder, on the pipeline's loop."""
+        settings = self.settings_of(process)
+        own_loop = settings.backend not in (None, self.spec.backend)
+        return not (own_loop or settings.env or settings.cwd or settings.nice)
+
+    def spare_for(self, process: str) -> Spare | None:
+        """A spare, for a process that has lived before."""
+        return self.spares.take(process) if self._generations.get(process) else None
+
+    def spare_order(self, control: int) -> SpareOrder:
+        return SpareOrder(
+            launcher=os.getpid(),
+            control=control,
+            lifeline=self.lifeline.fd,
+            backend=self.spec.backend,
+            path=tuple(sys.path),
+            folder=None if self._folder is None else str(self._folder),
+            runs=tuple(
+                daemon.run
+                for daemon in self.spec.daemons
+                if daemon.run and daemon.on_error == "restart" and self.is_plain(daemon.process)
+            ),
+        )
 
     def order_for(self, process: str, control: int) -> NodeOrder:
         self._generations[process] = self._generations.get(process, 0) + 1
@@ -274,13 +322,14 @@ class Launcher:
         """Until every daemon has returned. Raises `PipelineFailed` when one failed and its policy did not absorb it."""
         failures: list[BaseException] = []
         try:
-            async with anyio.create_task_group() as self._readers, self._supervisor as supervisor:
-                for process in dict.fromkeys(daemon.process for daemon in self.spec.daemons):
-                    policy, restart = _policy_of(self.daemons_of(process))
-                    kind = CommandProcess if self._is_command(process) else NodeProcess
-                    supervisor.add(kind, self, process, name=process, on_error=policy, restart=restart)
-                await supervisor.wait_all_started()
-                self.gate.set()
+            async with anyio.create_task_group() as self._readers:
+                self._readers.start_soon(self.spares.begin)
+                try:
+                    await self._live_under_supervision()
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self.spares.close()
+                    self._readers.cancel_scope.cancel()
         except* DaemonError as group:
             failures.extend(leaves(group))
         finally:
@@ -289,6 +338,15 @@ class Launcher:
             self.run.close()
         if failures:
             raise self._in_our_words(failures[0])
+
+    async def _live_under_supervision(self) -> None:
+        async with self._supervisor as supervisor:
+            for process in dict.fromkeys(daemon.process for daemon in self.spec.daemons):
+                policy, restart = _policy_of(self.daemons_of(process))
+                kind = CommandProcess if self._is_command(process) else NodeProcess
+                supervisor.add(kind, self, process, name=process, on_error=policy, restart=restart)
+            await supervisor.wait_all_started()
+            self.gate.set()
 
     def _in_our_words(self, error: BaseException) -> PipelineFailed:
         if self.failure is not None:

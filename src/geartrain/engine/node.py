@@ -36,6 +36,7 @@ from geartrain.engine.hands import Hands
 from geartrain.engine.options import ChannelOptions
 from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, writing
 from geartrain.engine.signal import Lock, Signal
+from geartrain.engine.spare import become
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import DaemonError, EndOfStream, in_words, leaves
 from geartrain.ports.beat import Beat
@@ -69,6 +70,7 @@ from geartrain.rules.orders import (
     Report,
     Returned,
     Said,
+    SpareOrder,
     Stop,
     to_line,
 )
@@ -456,15 +458,17 @@ def _last_report(node: Node, order: NodeOrder, error: BaseException) -> Report:
 
 
 def main() -> int:
-    order = msgspec.json.decode(take_bootstrap(), type=NodeOrder)
+    order = msgspec.json.decode(take_bootstrap(), type=NodeOrder | SpareOrder)
     hold_lifeline(order.lifeline, order.launcher)
     os.set_inheritable(order.control, False)
+    sys.path[:] = order.path
+    if isinstance(order, SpareOrder):
+        order = become(order)
     show_stacks(Path(order.stacks))
     # Whoever follows the logs sees a line when it is printed; a pipe would get them a page at a time.
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(line_buffering=True)
-    sys.path[:] = order.path
     return anyio.run(live, order, backend=order.backend)
 
 

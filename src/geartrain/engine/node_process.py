@@ -20,8 +20,10 @@ from geartrain.engine.child import Child
 from geartrain.engine.context import Context
 from geartrain.engine.hosted import FINALIZE_TIMEOUT_S
 from geartrain.engine.signal import Lock
+from geartrain.engine.spare import Spare
 from geartrain.errors import PipelineFailed, ProcessFailed
 from geartrain.ports.beat import last_beat_ns
+from geartrain.ports.handing import hand
 from geartrain.ports.process import Exit
 from geartrain.ports.stacks import Stacks
 from geartrain.rules.orders import (
@@ -86,6 +88,16 @@ class NodeProcess(Child):
 
     async def _begin(self) -> None:
         """A new process, until its daemons are ready."""
+        spare = self._launcher.spare_for(self.name)
+        self._control = await anyio.abc.UNIXSocketStream.from_socket(
+            self._new() if spare is None else self._from(spare)
+        )
+        await self._until_ready(time.monotonic())
+        # While it starts, nobody else is started beside it.
+        self._launcher.spares.fill()
+
+    def _new(self) -> socket.socket:
+        """A process of its own. The answer is our end of its control socket."""
         here, there = socket.socketpair()
         with there:
             order = self._launcher.order_for(self.name, there.fileno())
@@ -94,8 +106,15 @@ class NodeProcess(Child):
                 bootstrap=msgspec.json.encode(order),
                 keep_open=(there.fileno(), self._launcher.lifeline.fd),
             )
-        self._control = await anyio.abc.UNIXSocketStream.from_socket(here)
-        await self._until_ready(time.monotonic())
+        return here
+
+    def _from(self, spare: Spare) -> socket.socket:
+        """The spare is this process from now on."""
+        logs = self._new_logs()
+        order = self._launcher.order_for(self.name, spare.number)
+        hand(spare.control, msgspec.json.encode(order), logs[0].fd, logs[1].fd)
+        self._adopt(spare.process, logs)
+        return spare.control
 
     async def _until_ready(self, began_s: float) -> None:
         while not self._gone and (unready := self._unready()):

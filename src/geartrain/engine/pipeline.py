@@ -100,11 +100,17 @@ class Handle:
 
 
 class Pipeline:
-    """Daemons, the channels between them, and the processes they are in. Nothing runs by declaring it."""
+    """Daemons, the channels between them, and the processes they are in. Nothing runs by declaring it.
 
-    def __init__(self, name: str, backend: Backend = "asyncio") -> None:
+    `spares` is how many warm processes wait to take the place of one that died: by default one, where anything may have
+    to be started again.
+    """
+
+    def __init__(self, name: str, backend: Backend = "asyncio", spares: int | None = None) -> None:
         one_of("Pipeline backend", backend, BACKENDS)
-        self._spec = PipelineSpec(name=_text("a pipeline's name", name), backend=backend)
+        if spares is not None:
+            whole("Pipeline spares", spares, least=0)
+        self._spec = PipelineSpec(name=_text("a pipeline's name", name), backend=backend, spares=spares)
         self._folder: Path | None = None
         self._faults: tuple[Fault, ...] = ()
         self._targets: dict[str, Target] = {}

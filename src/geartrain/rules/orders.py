@@ -76,7 +76,19 @@ class DaemonOrder(Struct, frozen=True, kw_only=True):
     ends: tuple[EndOrder, ...] = ()
 
 
-class NodeOrder(Struct, frozen=True, kw_only=True):
+class SpareOrder(Struct, frozen=True, kw_only=True, tag_field="order", tag="spare"):
+    """What a process must know that will learn only later who it is: whom it belongs to, and what it may import."""
+
+    launcher: int
+    control: int
+    lifeline: int
+    backend: Backend
+    path: tuple[str, ...]
+    folder: str | None
+    runs: tuple[str, ...]
+
+
+class NodeOrder(Struct, frozen=True, kw_only=True, tag_field="order", tag="node"):
     """Everything a new process must know. `generation` counts its lives."""
 
     pipeline: str

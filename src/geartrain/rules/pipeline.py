@@ -113,11 +113,15 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
 
 
 class PipelineSpec(Struct, frozen=True, kw_only=True):
-    """A whole pipeline. `file` says where it was declared, for messages."""
+    """A whole pipeline. `file` says where it was declared, for messages.
+
+    `spares` is how many warm processes wait to take the place of one that died; None leaves it to the launcher.
+    """
 
     name: str
     backend: Backend = "asyncio"
     daemons: tuple[DaemonSpec, ...] = ()
     channels: tuple[ChannelSpec, ...] = ()
     processes: tuple[ProcessSpec, ...] = ()
+    spares: int | None = None
     file: str = ""
