@@ -391,6 +391,35 @@ def test_channels_are_counted_from_the_start_whoever_was_killed(running: Running
         assert "did you mean 'numbers'?" in told_here("chan", "hz", "nubers").stderr
 
 
+def test_items_are_shown_as_they_pass_whoever_is_killed_and_however_slow_somebody_looks(
+    running: Running, told_here: Told
+) -> None:
+    with running(COUNTING, "--set", "daemons.source.on_error='restart'", "--grace", "0s") as live:
+        live.until(*READY)
+        shown = [
+            json.loads(line)
+            for line in told_here("chan", "echo", "numbers", "--count", "3", "--format", "json").stdout.splitlines()
+        ]
+        assert [row["item"] for row in shown] == [row["number"] - 1 for row in shown]
+        assert [row["number"] - shown[0]["number"] for row in shown] == [0, 1, 2]
+        assert re.match(r"\d+: \d+\n", told_here("chan", "echo", "numbers", "--for", "200ms").stdout)
+        assert "did you mean 'numbers'?" in told_here("chan", "echo", "nubers").stderr
+
+        words = [sys.executable, "-m", "geartrain", "chan", "echo", "numbers", "--format", "json"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as looking:
+            assert looking.stdout is not None
+            epoch = json.loads(looking.stdout.readline())["epoch"]
+            told_here("kill", "source")
+            while json.loads(looking.stdout.readline())["epoch"] == epoch:
+                pass
+            # Who stands still holds nobody up.
+            looking.send_signal(signal.SIGSTOP)
+            before = channels(told_here)["taken"]
+            while channels(told_here)["taken"] < before + 100:
+                pass
+            looking.kill()
+
+
 def test_nobody_but_the_user_can_ask_a_run(running: Running, place: Path) -> None:
     with running(COUNTING) as live:
         live.until(*READY)

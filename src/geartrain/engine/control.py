@@ -11,7 +11,7 @@ Only the run's own user gets there: the folder is 0700 and the socket 0600.
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -23,6 +23,7 @@ from geartrain.engine.launcher import Launcher
 from geartrain.engine.roll import Standing
 from geartrain.errors import BadValue, GeartrainError, ProcessFailed
 from geartrain.rules.counts import ChannelCounts
+from geartrain.rules.shown import Shown
 
 SOCKET = "control"
 
@@ -65,6 +66,12 @@ class AskChannels(Ask, frozen=True, tag="channels"):
     """How many items went through every channel?"""
 
 
+class AskEcho(Ask, frozen=True, tag="echo"):
+    """What goes into this channel? After the answer each item is a line, as long as the connection lasts."""
+
+    channel: str
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """`refused` says why nothing was done."""
 
@@ -78,8 +85,9 @@ class Answer(Struct, frozen=True, kw_only=True):
     silent: tuple[str, ...] = ()
 
 
-Question = AskStandings | AskStop | AskRestart | AskKill | AskStack | AskChannels
+Question = AskStandings | AskStop | AskRestart | AskKill | AskStack | AskChannels | AskEcho
 
+_shown = msgspec.json.Decoder(Shown)
 _questions = msgspec.json.Decoder(Question)
 
 
@@ -100,19 +108,35 @@ class Control:
     async def _answer_one(self, stream: anyio.abc.SocketStream) -> None:
         async with stream:
             try:
-                answer = await self._answer(await _line(stream))
-                await stream.send(msgspec.json.encode(answer) + b"\n")
+                await self._answer(stream, await _line(stream))
                 # Whoever waits for the end of the run keeps the connection.
                 await stream.receive(1)
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 return
 
-    async def _answer(self, line: bytes) -> Answer:
+    async def _answer(self, stream: anyio.abc.SocketStream, line: bytes) -> None:
         try:
-            answer = await self._do(_questions.decode(line))
+            question = _questions.decode(line)
+            if isinstance(question, AskEcho):
+                await self._echo(stream, question.channel)
+                return
+            answer = await self._do(question)
         except (GeartrainError, ValueError, RecursionError) as error:
             answer = Answer(refused=str(error))
-        return msgspec.structs.replace(answer, pipeline=self._launcher.spec.name)
+        await self._send(stream, answer)
+
+    async def _send(self, stream: anyio.abc.SocketStream, answer: Answer) -> None:
+        named = msgspec.structs.replace(answer, pipeline=self._launcher.spec.name)
+        await stream.send(msgspec.json.encode(named) + b"\n")
+
+    async def _echo(self, stream: anyio.abc.SocketStream, channel: str) -> None:
+        """Until whoever looks has gone."""
+        async with self._launcher.echo(channel) as echo, anyio.create_task_group() as tasks:
+            tasks.start_soon(_until_gone, stream, tasks.cancel_scope)
+            await self._send(stream, Answer())
+            while True:
+                lines = (msgspec.json.encode(shown) + b"\n" for shown in await echo.next())
+                await _send_or_end(stream, b"".join(lines), tasks.cancel_scope)
 
     async def _do(self, question: Question) -> Answer:
         match question:
@@ -131,6 +155,21 @@ class Control:
             case _:
                 pass
         return Answer(daemons=self._launcher.roll.standings())
+
+
+async def _until_gone(stream: anyio.abc.SocketStream, scope: anyio.CancelScope) -> None:
+    try:
+        while True:
+            await stream.receive()
+    except (anyio.EndOfStream, anyio.BrokenResourceError):
+        scope.cancel()
+
+
+async def _send_or_end(stream: anyio.abc.SocketStream, data: bytes, scope: anyio.CancelScope) -> None:
+    try:
+        await stream.send(data)
+    except anyio.BrokenResourceError:
+        scope.cancel()
 
 
 async def _line(stream: anyio.abc.SocketStream) -> bytes:
@@ -163,14 +202,56 @@ def ask(folder: Path, question: Question, *, until_over: bool = False, within_s:
     return answer
 
 
+def listen(folder: Path, channel: str, for_s: float | None = None) -> Iterator[Shown]:
+    """What goes into a channel of the run that has this folder, so long or until it is over."""
+    until_s = None if for_s is None else time.monotonic() + for_s
+    with socket.socket(socket.AF_UNIX) as asking:
+        try:
+            asking.settimeout(_ANSWER_WITHIN_S)
+            asking.connect(os.fspath(folder / SOCKET))
+            asking.sendall(msgspec.json.encode(AskEcho(channel)) + b"\n")
+            line, rest = _first_line(asking)
+        except OSError as error:
+            raise ProcessFailed(f"the run {folder.name} does not answer: {error.strerror or error}") from error
+        answer = msgspec.json.decode(line, type=Answer)
+        if answer.refused is not None:
+            raise BadValue(answer.refused)
+        while True:
+            *lines, rest = rest.split(b"\n")
+            yield from (_shown.decode(line) for line in lines)
+            chunk = _more(asking, until_s)
+            if not chunk:
+                return
+            rest += chunk
+
+
+def _more(asking: socket.socket, until_s: float | None) -> bytes:
+    """Nothing at the end of the connection, or of the time."""
+    left_s = None if until_s is None else until_s - time.monotonic()
+    if left_s is not None and left_s <= 0:
+        return b""
+    asking.settimeout(left_s)
+    try:
+        return asking.recv(_ASK_MOST)
+    except (TimeoutError, ConnectionResetError):
+        return b""
+
+
 def _answered(asking: socket.socket) -> Answer:
-    line = b""
-    while not line.endswith(b"\n"):
+    line, _ = _first_line(asking)
+    return msgspec.json.decode(line, type=Answer)
+
+
+def _first_line(asking: socket.socket) -> tuple[bytes, bytes]:
+    """The first line, and what came with it."""
+    come = b""
+    while b"\n" not in come:
         chunk = asking.recv(_ASK_MOST)
         if not chunk:
             raise ConnectionResetError("it ended without an answer")
-        line += chunk
-    return msgspec.json.decode(line, type=Answer)
+        come += chunk
+    line, _, rest = come.partition(b"\n")
+    return line, rest
 
 
 def _wait_for_the_end(asking: socket.socket) -> None:

@@ -8,7 +8,8 @@ A process is a daemon too: its `run` waits for its exit, and how that was goes t
 import logging
 import os
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -17,6 +18,7 @@ import msgspec
 
 from geartrain.engine.child import Child, Reading
 from geartrain.engine.declare import signature_of
+from geartrain.engine.echo import Echo
 from geartrain.engine.foreign import CommandProcess
 from geartrain.engine.node_process import FINALIZE_S, QUIT_S, NodeProcess
 from geartrain.engine.pipeline import Pipeline
@@ -36,11 +38,13 @@ from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.nearest import did_you_mean
 from geartrain.rules.orders import (
+    CloseTap,
     DaemonOrder,
     EndOrder,
     Giver,
     Gone,
     NodeOrder,
+    OpenTap,
     Over,
     Quit,
     Report,
@@ -49,6 +53,7 @@ from geartrain.rules.orders import (
 )
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, ProcessSpec
 from geartrain.rules.restart import RestartPolicy
+from geartrain.rules.shown import Shown
 
 _log = logging.getLogger("geartrain.launcher")
 
@@ -78,6 +83,7 @@ class Launcher:
         self.processes = processes or RealProcesses()
         self.start_order = wiring.start_order(self.spec)
         self.ledger = Ledger(self.carried)
+        self._echoes: dict[str, list[Echo]] = {}
         self.gate = Signal("the start of the pipeline")
         self.news = Bell()
         self.present: dict[str, Child] = {}
@@ -294,6 +300,42 @@ class Launcher:
         """A daemon of it is ready. The others know what a former life has done, and may forget it when they die."""
         if self._generations[process] > 1:
             self._readers.start_soon(self.ask_counts)
+        for channel, echoes in self._echoes.items():
+            if echoes and self._process_of(self._writer_of(channel)) == process:
+                self._readers.start_soon(self._say_to_writer, OpenTap(channel))
+
+    @asynccontextmanager
+    async def echo(self, channel: str) -> AsyncIterator[Echo]:
+        """See what goes into a channel, as much of it as its owner can take."""
+        names = [spec.name for spec in self.carried.channels]
+        if channel not in names:
+            raise BadValue(f"there is no channel {channel!r}; {did_you_mean(channel, names)}")
+        echoes = self._echoes.setdefault(channel, [])
+        echo = Echo()
+        echoes.append(echo)
+        try:
+            await self._say_to_writer(OpenTap(channel))
+            yield echo
+        finally:
+            echoes.remove(echo)
+            if not echoes:
+                # A word is not cut in two, whoever goes away.
+                with anyio.CancelScope(shield=True):
+                    await self._say_to_writer(CloseTap(channel))
+
+    def show(self, channel: str, shown: tuple[Shown, ...]) -> None:
+        for echo in self._echoes.get(channel, ()):
+            echo.put(shown)
+
+    async def _say_to_writer(self, word: OpenTap | CloseTap) -> None:
+        child = self.present.get(self._process_of(self._writer_of(word.channel)))
+        if child is not None:
+            await child.say(word)
+
+    def _writer_of(self, channel: str) -> str:
+        (writer,) = (spec.writer for spec in self.carried.channels if spec.name == channel)
+        assert writer is not None
+        return writer.daemon
 
     async def ask_counts(self) -> None:
         for node in tuple(self.present.values()):

@@ -38,6 +38,7 @@ from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, writing
 from geartrain.engine.signal import Lock, Signal
 from geartrain.engine.spare import become
 from geartrain.engine.supervisor import Supervisor
+from geartrain.engine.tap import Tap
 from geartrain.errors import DaemonError, EndOfStream, in_words, leaves
 from geartrain.ports.beat import Beat
 from geartrain.ports.inner import InnerTransport
@@ -52,6 +53,7 @@ from geartrain.rules.counts import EndCounts
 from geartrain.rules.lifecycle import DaemonFailurePhase
 from geartrain.rules.orders import (
     AskCounts,
+    CloseTap,
     Counts,
     DaemonOrder,
     Ended,
@@ -64,6 +66,7 @@ from geartrain.rules.orders import (
     Listener,
     NodeOrder,
     Noted,
+    OpenTap,
     Over,
     Quit,
     Ready,
@@ -72,8 +75,10 @@ from geartrain.rules.orders import (
     Said,
     SpareOrder,
     Stop,
+    Tapped,
     to_line,
 )
+from geartrain.rules.shown import Shown
 from geartrain.rules.signature import Port
 
 FAILED = 1
@@ -269,6 +274,7 @@ class Node(Observer):
         self._beat = Beat(Path(order.beat))
         self._supervisor = Supervisor(observer=self)
         self._discards: anyio.abc.TaskGroup | None = None
+        self._taps: dict[str, tuple[RemoteSend[Any], Tap]] = {}
 
     def say(self, word: Said) -> None:
         self._outbox.append(to_line(word))
@@ -416,6 +422,10 @@ class Node(Observer):
                             place.lose(channel, gone)
                     case AskCounts(question):
                         self.say(Counts(question, self._counts()))
+                    case OpenTap(channel):
+                        self._open_tap(channel)
+                    case CloseTap(channel):
+                        self._close_tap(channel)
                     case Quit(finalize_s):
                         self._tasks.start_soon(self._quit, finalize_s)
                     case _:
@@ -423,6 +433,23 @@ class Node(Observer):
 
     def _counts(self) -> tuple[EndCounts, ...]:
         return tuple(counts for place in self._places.values() for counts in place.counts())
+
+    def _open_tap(self, channel: str) -> None:
+        for place in self._places.values():
+            for order, end in place.ends:
+                if order.channel == channel and isinstance(end, RemoteSend) and channel not in self._taps:
+                    tap = end.tap()
+                    self._taps[channel] = (end, tap)
+                    self._tasks.start_soon(tap.show, partial(self._tell, channel))
+
+    def _close_tap(self, channel: str) -> None:
+        if channel in self._taps:
+            end, tap = self._taps.pop(channel)
+            end.untap(tap)
+
+    async def _tell(self, channel: str, shown: tuple[Shown, ...]) -> None:
+        self.say(Tapped(channel, shown))
+        await self.say_what_is_left()
 
     async def _quit(self, finalize_s: float) -> None:
         async with anyio.create_task_group() as tasks:

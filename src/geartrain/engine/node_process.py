@@ -40,6 +40,7 @@ from geartrain.rules.orders import (
     Report,
     Returned,
     Said,
+    Tapped,
     to_line,
 )
 from geartrain.rules.pipeline import DaemonSpec
@@ -308,6 +309,8 @@ class NodeProcess(Child):
                     self._launcher.ledger.hear(end)
                 self._answered = max(self._answered, question)
                 self._launcher.news.ring()
+            case Tapped(channel, shown):
+                self._launcher.show(channel, shown)
             case Ended(daemon):
                 self.ended.add(daemon)
                 self._launcher.roll.ended(daemon)

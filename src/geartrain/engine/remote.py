@@ -24,6 +24,7 @@ import msgspec
 
 from geartrain.engine.ends import BUDGET, Channel, ChannelStats, ReadingEnd, WritingEnd, not_manual
 from geartrain.engine.options import ChannelOptions, Said
+from geartrain.engine.tap import Tap
 from geartrain.engine.wire import ReadingWire, Wire, WritingWire, running
 from geartrain.errors import BadValue, EndClosed, EndOfStream, PeerLost, WouldBlock
 from geartrain.ports.parking import here
@@ -238,6 +239,13 @@ class RemoteSend(WritingEnd[T]):
             dropped=writer.dropped,
             set_aside=writer.set_aside,
         )
+
+    def tap(self) -> Tap:
+        """Look at what is handed over from now on; `untap` ends it."""
+        return self._wire.tap()
+
+    def untap(self, tap: Tap) -> None:
+        self._wire.untap(tap)
 
     def counts(self) -> EndCounts:
         """The same for whoever adds up what the ends of many lives say."""

@@ -17,6 +17,7 @@ import msgspec
 
 from geartrain.engine.ends import Asker
 from geartrain.engine.signal import Bell
+from geartrain.engine.tap import Tap
 from geartrain.errors import GeartrainError, WireError
 from geartrain.ports.parking import Alarm, call_later
 from geartrain.ports.transport import Link
@@ -162,6 +163,15 @@ class WritingWire(Wire[T]):
         super().__init__(session, link)
         self.set_aside = set_aside
         self.progressed: Callable[[], None] | None = None
+
+    def tap(self) -> Tap:
+        """From now on the frames go through a tap, until it is taken out again."""
+        tap = self._link = Tap(self._link)
+        return tap
+
+    def untap(self, tap: Tap) -> None:
+        tap.is_open = False
+        self._link = tap.link
 
     def look_again(self) -> None:
         while self.session.poison:

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, TypeVar
 
@@ -27,6 +28,7 @@ from geartrain.engine.control import (
     AskStop,
     Question,
     ask,
+    listen,
 )
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing
@@ -422,6 +424,29 @@ def hz(channel: str | None, for_s: float, every_s: float | None, run_name: str |
 
 def _rate_row(rate: Rate) -> tuple[str, ...]:
     return (rate.channel, *(f"{hz:.1f}" for hz in (rate.accepted_hz, rate.taken_hz, rate.dropped_hz)), str(rate.fill))
+
+
+@chan.command()
+@click.argument("channel", shell_complete=channel_names)
+@click.option("--count", type=click.IntRange(min=1), help="End after so many items.")
+@click.option("--for", "for_s", type=Duration(), help="End after this time.")
+@run_option
+@format_option
+def echo(channel: str, count: int | None, for_s: float | None, run_name: str | None, form: TableFormat) -> None:
+    """Show items as they go into a channel, as many as can be shown without slowing it.
+
+    Where many pass, some are left out, and how many is told. An item that comes again is marked.
+
+    Example: geartrain chan echo frames --count 10
+    """
+    for shown in islice(listen(live_run(run_name).folder, channel, for_s), count):
+        if form == "json":
+            _print_json([shown])
+            continue
+        if shown.missed:
+            click.echo(f"geartrain: {shown.missed} not shown", err=True)
+        item = bytes(shown.item).decode() if bytes(shown.item) != b"null" else f"({shown.size_bytes} bytes)"
+        _print(f"{shown.number}{' again' if shown.redelivered else ''}: {item}\n")
 
 
 def _looks(run_name: str | None, channel: str | None, for_s: float, every_s: float) -> Iterator[list[Rate]]:

@@ -26,6 +26,7 @@ from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.pipeline import Ack, Backend, Keep, Policy
 from geartrain.rules.restart import RestartPolicy
+from geartrain.rules.shown import Shown
 
 # One word is never longer, so that who reads them needs no more room.
 WORD_MOST = 1024 * 1024
@@ -204,7 +205,42 @@ class Counts(Word, frozen=True, tag="counts"):
     ends: tuple[EndCounts, ...]
 
 
-Said = Ready | Go | Stop | Failed | Ended | Returned | Finished | Noted | Over | Quit | AskCounts | Counts
+class OpenTap(Word, frozen=True, tag="open_tap"):
+    """Somebody wants to see what goes into this channel."""
+
+    channel: str
+
+
+class CloseTap(Word, frozen=True, tag="close_tap"):
+    """Nobody wants to see it any more."""
+
+    channel: str
+
+
+class Tapped(Word, frozen=True, tag="tapped"):
+    """Some of what has gone into this channel."""
+
+    channel: str
+    shown: tuple[Shown, ...]
+
+
+Said = (
+    Ready
+    | Go
+    | Stop
+    | Failed
+    | Ended
+    | Returned
+    | Finished
+    | Noted
+    | Over
+    | Quit
+    | AskCounts
+    | Counts
+    | OpenTap
+    | CloseTap
+    | Tapped
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Said)
