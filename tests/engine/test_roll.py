@@ -93,3 +93,10 @@ def test_a_failure_that_is_said_twice_is_told_once() -> None:
     roll.failed(report("a"), escalates=False)
     roll.failed(report("a"), escalates=True)
     assert scribe.told == ["a failed: ValueError: bad (in run)"]
+
+
+def test_what_died_with_a_daemon_is_added_up() -> None:
+    roll, _, _ = roll_of("restart", "restart")
+    roll.lost("a", 3)
+    roll.lost("a", 4)
+    assert [standing.lost for standing in roll.standings()] == [7, 0]

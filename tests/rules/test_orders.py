@@ -14,6 +14,7 @@ from geartrain.rules.orders import (
     Finished,
     Go,
     Listener,
+    Lost,
     Noted,
     Over,
     Quit,
@@ -39,6 +40,8 @@ WORDS: list[Said] = [
     Noted("e"),
     Over("frames", "ignored"),
     Quit(1.5),
+    Lost("frames", 3),
+    Lost("frames", None),
 ]
 
 

@@ -16,6 +16,7 @@ from geartrain.rules.wiring import (
     Window,
     carried,
     check,
+    is_repeated,
     longest_windows,
     restart_cone,
     shared_processes,
@@ -680,3 +681,8 @@ def test_the_windows_of_a_long_chain_need_no_deep_stack() -> None:
     spec = pipeline(dict.fromkeys(names, SINK), *channels)
     assert longest_windows(spec)["d0-d1"].items == 2999
     assert start_order(spec)[0] == "d2999"
+
+
+def test_what_a_daemon_sends_comes_again_when_its_items_are_kept_by_others() -> None:
+    spec = flow("abcde", ab={}, bc={"policy": "latest"}, cd={"keep": "taken"}, ae={}, ce={"policy": "drop_oldest"})
+    assert [name for name in "abcde" if is_repeated(spec, name)] == ["b", "e"]

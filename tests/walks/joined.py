@@ -1,7 +1,6 @@
 """Daemons that hold what they take: joins, requests and answers. They run in processes of their own."""
 
-import os
-import signal
+from pathlib import Path
 
 import anyio
 
@@ -9,7 +8,7 @@ from geartrain import Context, Daemon, ReceiveStream, SendStream
 from geartrain.errors import EndOfStream
 from geartrain.recipes import select
 from geartrain.rules.pipeline import Mark
-from tests.walks.parts import Frame
+from tests.walks.parts import Frame, is_first_time, misbehave
 
 
 class Counter(Daemon):
@@ -24,6 +23,25 @@ class Counter(Daemon):
         for number in self.numbers:
             await self.out.send(Frame(number))
             await anyio.sleep(self.pause_s)
+
+
+class Careless(Daemon):
+    """Sends a few, which arrive, and a few more, with which it dies; in its next life it only says that it is well."""
+
+    def __init__(self, out: SendStream[Frame], note: str) -> None:
+        self.out = out
+        self.note = Path(note)
+
+    async def run(self, ctx: Context) -> None:
+        if not is_first_time(self.note):
+            await self.out.send(Frame(100))
+            return
+        for number in range(3):
+            await self.out.send(Frame(number))
+        await self.out.drain()
+        for number in range(4):
+            self.out.send_nowait(Frame(number))
+        misbehave("die")
 
 
 class Side:
@@ -149,7 +167,7 @@ class Poisoned(Daemon):
     async def run(self, ctx: Context) -> None:
         async for frame in self.frames:
             if frame.number in self.poison:
-                os.kill(os.getpid(), signal.SIGKILL)
+                misbehave("die")
             await self.out.send(frame)
 
 

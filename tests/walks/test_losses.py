@@ -15,7 +15,7 @@ import pytest
 from geartrain import Pipeline, RestartPolicy
 from geartrain.engine.launcher import Launcher
 from geartrain.recipes import Merge, Tee, WorkerPool
-from tests.walks.joined import Answerer, Asker, Counter, Join, Pairs, Poisoned
+from tests.walks.joined import Answerer, Asker, Careless, Counter, Join, Pairs, Poisoned
 from tests.walks.ledger import Ledger
 from tests.walks.parts import Middle, Sink, Source
 
@@ -198,3 +198,21 @@ async def test_a_poisonous_item_is_set_aside_and_all_others_arrive(anyio_backend
 async def test_many_poisonous_items_among_a_hundred_kills(anyio_backend: Loop, tmp_path: Path) -> None:
     poison = range(100, 10_000, 500)
     await assert_only_poison_is_missing(anyio_backend, tmp_path, total=15_000, poison=poison, kills=100)
+
+
+async def test_what_died_with_a_source_is_counted_and_told_and_what_comes_again_is_not(
+    anyio_backend: Loop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = Plan(anyio_backend, tmp_path, 3)
+    source = plan.daemon(Careless, "source", note=str(tmp_path / "note"))
+    middle = plan.daemon(Middle, "middle", at=100, does="die")
+    plan.connect(source.out, middle.frames, maxsize=64)
+    plan.sink(middle.out)
+    launcher = await plan.survives(kills=0)
+    assert {number for number, _ in plan.ledgers[0].entries} == {0, 1, 2, 100}
+    assert {standing.daemon: standing.lost for standing in launcher.roll.standings()} == {
+        "source": 4,
+        "middle": 0,
+        "sink": 0,
+    }
+    assert "4 items that 'source' had sent into channel 'out' died with it" in caplog.messages

@@ -286,6 +286,13 @@ class Launcher:
             if node is not None and not self._stopping:
                 node.kill(again=True)
 
+    def mourn_items(self, channel: str, items: int | None) -> None:
+        """So many died with the writer of this channel. What came of its own inputs comes again, and is not lost."""
+        writer = next(spec.writer.daemon for spec in self.carried.channels if spec.name == channel and spec.writer)
+        if not wiring.is_repeated(self.carried, writer):
+            self.roll.lost(writer, items or 0)
+            self.warn(f"{_in_items(items)} that {writer!r} had sent into channel {channel!r} died with it")
+
     def warn(self, words: str) -> None:
         """Something that the operator should know, and that ends nobody."""
         _log.warning("%s", words)
@@ -473,6 +480,10 @@ class Launcher:
 def run(pipeline: Pipeline) -> None:
     """Run a pipeline in processes of its own, and return when every daemon has; for programs that have no loop yet."""
     anyio.run(pipeline.run, backend=pipeline.spec.backend)
+
+
+def _in_items(count: int | None) -> str:
+    return "an unknown number of items" if count is None else f"{count} item{'' if count == 1 else 's'}"
 
 
 def _policy_of(daemons: Mapping[str, DaemonSpec]) -> tuple[OnError, RestartPolicy | None]:

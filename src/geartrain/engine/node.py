@@ -64,6 +64,7 @@ from geartrain.rules.orders import (
     Go,
     Gone,
     Listener,
+    Lost,
     NodeOrder,
     Noted,
     OpenTap,
@@ -78,6 +79,7 @@ from geartrain.rules.orders import (
     Tapped,
     to_line,
 )
+from geartrain.rules.session import Loss
 from geartrain.rules.shown import Shown
 from geartrain.rules.signature import Port
 
@@ -329,8 +331,14 @@ class Node(Observer):
                     transport, end.address, _wire_type(port, end), bind=end.binds, options=options
                 )
                 ends.append((end, await stack.enter_async_context(opening)))
+                if isinstance(last := ends[-1][1], RemoteReceive) and end.policy == "block":
+                    last.mourn_with(partial(self._mourn, end.channel))
             self._places[order.name] = Place(order, target, ends)
             yield
+
+    def _mourn(self, channel: str, loss: Loss) -> None:
+        if loss.lost != 0:
+            self.say(Lost(channel, loss.lost))
 
     def _load(self, run: str) -> Target:
         return load_daemon(run, None if self._order.folder is None else Path(self._order.folder))

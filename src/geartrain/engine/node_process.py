@@ -34,6 +34,7 @@ from geartrain.rules.orders import (
     Finished,
     Go,
     Listener,
+    Lost,
     Noted,
     Quit,
     Ready,
@@ -311,6 +312,8 @@ class NodeProcess(Child):
                 self._launcher.news.ring()
             case Tapped(channel, shown):
                 self._launcher.show(channel, shown)
+            case Lost(channel, items):
+                self._launcher.mourn_items(channel, items)
             case Ended(daemon):
                 self.ended.add(daemon)
                 self._launcher.roll.ended(daemon)

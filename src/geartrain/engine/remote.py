@@ -410,6 +410,10 @@ class RemoteReceive(ReadingEnd[T]):
         """What died with each earlier life of the writer."""
         return self._reader.losses
 
+    def mourn_with(self, mourns: Callable[[Loss], None]) -> None:
+        """Call this whenever the writer has died, with what died with it."""
+        self._wire.mourns = mourns
+
     def ack_manually(self) -> None:
         self._reader.be_manual()
 

@@ -29,6 +29,8 @@ class Standing(Struct, frozen=True):
     restarts: int = 0
     last_error: str | None = None
     uptime_s: float | None = None
+    # How many items that it had sent have died with it, in all of its lives.
+    lost: int = 0
 
 
 class Watcher:
@@ -54,6 +56,7 @@ class _Entry:
         self.restarts = 0
         self.last_error: str | None = None
         self.running_since: float | None = None
+        self.lost = 0
 
 
 class Roll:
@@ -107,6 +110,10 @@ class Roll:
             if entry.state == "hung":
                 self._become(entry, "running")
 
+    def lost(self, daemon: str, items: int) -> None:
+        """So many items that it had sent have died with it."""
+        self._entries[daemon].lost += items
+
     def ended(self, daemon: str) -> None:
         self._become(self._entries[daemon], "ended")
 
@@ -142,4 +149,5 @@ class Roll:
             restarts=entry.restarts,
             last_error=None if entry.last_error is None else entry.last_error.partition("\n")[0],
             uptime_s=None if since is None else self._now() - since,
+            lost=entry.lost,
         )

@@ -25,7 +25,7 @@ from geartrain.ports.turns import Wait
 from geartrain.rules import frames
 from geartrain.rules.frames import Control, Data, WhoAreYou
 from geartrain.rules.meeting import End, Saying
-from geartrain.rules.session import Poison, Reader, Writer
+from geartrain.rules.session import Loss, Poison, Reader, Writer
 
 T = TypeVar("T")
 
@@ -194,6 +194,8 @@ class ReadingWire(Wire[T]):
         }.get(item_type)  # fmt: skip
         self._announced: Data | None = None
         self._tells_soon = False
+        self.mourns: Callable[[Loss], None] | None = None
+        self._mourned: tuple[Loss, ...] = ()
 
     def _hear_from_peer(self, frame: bytes | memoryview) -> bool:
         announced, self._announced = self._announced, None
@@ -218,6 +220,15 @@ class ReadingWire(Wire[T]):
             return frames.is_payload(announced, frame)
         except WireError as error:
             raise WireError(f"{self}: {error}") from error
+
+    def look_again(self) -> None:
+        losses = self.session.losses
+        if losses is not self._mourned:
+            known, self._mourned = self._mourned, losses
+            for loss in losses:
+                if self.mourns is not None and loss not in known:
+                    self.mourns(loss)
+        super().look_again()
 
     def begin_again(self) -> None:
         """As a new reader, over the same link."""

@@ -281,15 +281,15 @@ def ps(run_name: str | None, form: TableFormat) -> None:
     if form == "json":
         _print_json(standings)
     else:
-        head = ("DAEMON", "PROCESS", "PID", "STATE", "RESTARTS", "UPTIME", "LAST ERROR")
+        head = ("DAEMON", "PROCESS", "PID", "STATE", "RESTARTS", "LOST", "UPTIME", "LAST ERROR")
         _print(in_columns(head, [_row(standing) for standing in standings]))
 
 
 def _row(standing: Standing) -> tuple[str, ...]:
     uptime = "-" if standing.uptime_s is None else duration_text(round(standing.uptime_s, 1))
     pid = "-" if standing.pid is None else str(standing.pid)
-    return (standing.daemon, standing.process, pid, standing.state, str(standing.restarts), uptime,
-            standing.last_error or "-")  # fmt: skip
+    return (standing.daemon, standing.process, pid, standing.state, str(standing.restarts),
+            str(standing.lost), uptime, standing.last_error or "-")  # fmt: skip
 
 
 @geartrain.command()

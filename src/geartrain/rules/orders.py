@@ -161,6 +161,13 @@ class Ended(Word, frozen=True, tag="ended"):
     daemon: str
 
 
+class Lost(Word, frozen=True, tag="lost"):
+    """The writer of this channel has died, and so many items that it had accepted with it. None: nobody has counted."""
+
+    channel: str
+    items: int | None
+
+
 class Returned(Word, frozen=True, tag="returned"):
     """`run` has returned. What the daemon sent may not be stable yet, so it may have to be started again."""
 
@@ -237,6 +244,7 @@ Said = (
     | Quit
     | AskCounts
     | Counts
+    | Lost
     | OpenTap
     | CloseTap
     | Tapped

@@ -503,6 +503,14 @@ def stop_order(spec: PipelineSpec) -> tuple[str, ...]:
     return start_order(spec)[::-1]
 
 
+def is_repeated(spec: PipelineSpec, daemon: str) -> bool:
+    """Whether what a daemon had sent when it died comes again: it came of items that its writers still keep."""
+    return any(
+        reader == daemon and not channel.is_lossy and channel.keep == "stable"
+        for _, reader, channel in edges(spec.channels)
+    )
+
+
 def restart_cone(spec: PipelineSpec, daemon: str) -> tuple[str, ...]:
     """Who is restarted when this daemon is: downstream along on_peer_restart="restart", in the order of start."""
     cone = {daemon}
