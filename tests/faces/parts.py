@@ -57,6 +57,7 @@ class Sink(Daemon):
         self._deaf = deaf
 
     async def run(self, ctx: Context) -> None:
+        ctx.logger.info("looks for numbers")
         say(f"runs on {sniffio.current_async_library()}")
         sys.stderr.write(f"pid {os.getpid()}\n")
         with anyio.CancelScope(shield=self._deaf):

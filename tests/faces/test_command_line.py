@@ -145,6 +145,13 @@ def test_the_loop_is_chosen_on_the_command_line(backend: str, told: Told) -> Non
     assert f"runs on {backend}" in run.stdout
 
 
+def test_what_is_logged_is_shown_from_a_level_on(told: Told) -> None:
+    """That info is not shown by itself is shown by the next line, and by every other test."""
+    shown = told("run", COUNTING, *FIVE, "--log-level", "info").stderr
+    assert "sink   | INFO geartrain.sink: looks for numbers" in shown
+    assert "looks for numbers" not in told("run", COUNTING, *FIVE, "--log-level", "warning").stderr
+
+
 def test_colours_can_be_forced_on_a_pipe(told: Told) -> None:
     """That a pipe gets none by itself is shown by every other test."""
     assert "\x1b[33msource |\x1b[0m is ready" in told("run", COUNTING, *FIVE, FORCE_COLOR="1").stderr

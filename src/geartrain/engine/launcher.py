@@ -83,6 +83,8 @@ class Launcher:
         self.processes = processes or RealProcesses()
         self.start_order = wiring.start_order(self.spec)
         self.ledger = Ledger(self.carried)
+        # What the processes log from here on; None leaves it to them.
+        self.log_level: str | None = None
         self._echoes: dict[str, list[Echo]] = {}
         self.gate = Signal("the start of the pipeline")
         self.news = Bell()
@@ -182,6 +184,7 @@ class Launcher:
             folder=None if self._folder is None else str(self._folder),
             aside=str(self._state),
             stacks=str(self.stacks_path(process)),
+            log_level=self.log_level,
             beat=str(self.beat_path(process)),
             daemons=tuple(self._order_of(daemon) for daemon in self.left_of(process).values()),
         )

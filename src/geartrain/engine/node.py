@@ -9,6 +9,7 @@ that the daemon has finished: whoever is killed before that is started again, an
 """
 
 import io
+import logging
 import os
 import secrets
 import socket
@@ -504,6 +505,8 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(line_buffering=True)
+    if order.log_level is not None:
+        logging.basicConfig(level=order.log_level, format="%(levelname)s %(name)s: %(message)s")
     return anyio.run(live, order, backend=order.backend)
 
 

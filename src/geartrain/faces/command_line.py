@@ -54,6 +54,8 @@ CANNOT_CREATE = 73
 INTERRUPTED = 130
 
 TableFormat = Literal["table", "json"]
+LEVELS = ("debug", "info", "warning", "error")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -243,6 +245,8 @@ def new(folder: Path) -> None:
 @click.option("--grace", "grace_s", type=Duration(), default="5s", show_default=True,
               help="How long daemons have to finish when they are stopped.")  # fmt: skip
 @click.option("--backend", type=click.Choice(BACKENDS), help="The loop of all processes that say no other.")
+@click.option("--log-level", type=click.Choice(LEVELS),
+              help="Show what is logged from this level on, here and in all processes.")  # fmt: skip
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -251,6 +255,7 @@ def run(
     run_for_s: float | None,
     grace_s: float,
     backend: Backend | None,
+    log_level: str | None,
 ) -> NoReturn:
     """Run a pipeline until all its daemons have returned, or Ctrl-C.
 
@@ -260,7 +265,8 @@ def run(
     """
     if backend is not None:
         overrides = (*overrides, f"pipeline.backend={backend}")
-    order = RunOrder(target=target, overrides=overrides, run_for_s=run_for_s, grace_s=grace_s, verbose=ctx.obj)
+    order = RunOrder(target=target, overrides=overrides, run_for_s=run_for_s, grace_s=grace_s, verbose=ctx.obj,
+                     log_level=None if log_level is None else log_level.upper())  # fmt: skip
     supervisor = (sys.executable, "-m", "geartrain.faces.supervise", msgspec.json.encode(order).decode())
     # Nobody stands above the guard, and nothing of click stays in memory.
     os.execv(sys.executable, (sys.executable, "-P", "-m", "geartrain.engine.guard", "--", *supervisor))

@@ -45,6 +45,7 @@ class RunOrder(Struct, frozen=True, kw_only=True):
     run_for_s: float | None = None
     grace_s: float = 5.0
     verbose: bool = False
+    log_level: str | None = None
 
 
 class Follower(Watcher):
@@ -159,7 +160,10 @@ async def live(order: RunOrder) -> int:
         status = StatusLine(sys.stderr)
         follower = Follower(pipeline, status)
         logging.getLogger().addHandler(Records(follower))
+        if order.log_level is not None:
+            logging.getLogger().setLevel(order.log_level)
         launcher = Launcher(pipeline, watcher=follower)
+        launcher.log_level = order.log_level
         async with anyio.create_task_group() as tasks:
             running = Running(launcher, follower, order.grace_s, tasks)
             await tasks.start(Control(launcher, running.ask_stop).serve)

@@ -104,6 +104,8 @@ class NodeOrder(Struct, frozen=True, kw_only=True, tag_field="order", tag="node"
     aside: str
     # The file for the stacks of its threads, when it is asked for them.
     stacks: str
+    # From which level on records of logging are written to stderr; None leaves logging as Python has it.
+    log_level: str | None = None
     # The file for the sign of life of its loop.
     beat: str
     daemons: tuple[DaemonOrder, ...]
