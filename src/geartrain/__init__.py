@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from geartrain.engine.ends import ReceiveStream as ReceiveStream
     from geartrain.engine.ends import SendStream as SendStream
     from geartrain.engine.hosted import DaemonHealth as DaemonHealth
-    from geartrain.engine.launcher import run as run
     from geartrain.engine.pipeline import Pipeline as Pipeline
+    from geartrain.engine.pipeline import run as run
     from geartrain.engine.remote import open_pair as open_pair
     from geartrain.engine.remote import open_receive as open_receive
     from geartrain.engine.remote import open_send as open_send
@@ -67,8 +67,7 @@ _ROOMS = {
     "geartrain.engine.ends": ("Channel", "ChannelStats", "ReceiveStream", "SendStream"),
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
-    "geartrain.engine.pipeline": ("Pipeline",),
-    "geartrain.engine.launcher": ("run",),
+    "geartrain.engine.pipeline": ("Pipeline", "run"),
     "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),
     "geartrain.engine.simulate": ("simulate",),
     "geartrain.engine.hosted": ("DaemonHealth",),

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
-import msgspec
 
 from geartrain.engine.child import Child, Reading
 from geartrain.engine.declare import signature_of
@@ -57,17 +56,11 @@ from geartrain.rules.shown import Shown
 
 _log = logging.getLogger("geartrain.launcher")
 
-# A source that does not look whether it should stop is cancelled after this; the others have what is left.
-SOURCE_GRACE_S = 0.5
-
 # A process that hears nothing more from here cancels its daemons this long after the grace.
 _LATER_S = 2.0
 
 # A process that hangs is not waited for with the others' numbers.
 COUNTS_WITHIN_S = 1.0
-
-# How long a daemon must live so that its former deaths do not count, where nobody has said it.
-HEALTHY_S = 30.0
 
 
 class Launcher:
@@ -202,7 +195,7 @@ class Launcher:
             name=daemon.name,
             run=daemon.run,
             on_error=daemon.on_error,
-            restart=_in_a_pipeline(daemon),
+            restart=daemon.restart_in_use,
             config=dict(daemon.config),
             ends=tuple(ends),
         )
@@ -419,10 +412,10 @@ class Launcher:
 
     async def _ask_all(self, grace_s: float) -> tuple[str, ...]:
         """The answer is who has not ended in time. Who is to be cancelled for that is said afterwards, from here."""
-        with anyio.move_on_after(grace_s + SOURCE_GRACE_S):
+        with anyio.move_on_after(grace_s + wiring.SOURCE_GRACE_S):
             for name in wiring.stop_order(self.spec):
                 await self._say_stop(
-                    name, min(SOURCE_GRACE_S, grace_s) if self._is_source(name) else grace_s + _LATER_S
+                    name, min(wiring.SOURCE_GRACE_S, grace_s) if self._is_source(name) else grace_s + _LATER_S
                 )
             while self.present:
                 await self.news.wait()
@@ -480,11 +473,6 @@ class Launcher:
         return not any(channel.reader is not None and channel.reader.daemon == daemon for channel in self.spec.channels)
 
 
-def run(pipeline: Pipeline) -> None:
-    """Run a pipeline in processes of its own, and return when every daemon has; for programs that have no loop yet."""
-    anyio.run(pipeline.run, backend=pipeline.spec.backend)
-
-
 def _in_items(count: int | None) -> str:
     return "an unknown number of items" if count is None else f"{count} item{'' if count == 1 else 's'}"
 
@@ -495,14 +483,6 @@ def _policy_of(daemons: Mapping[str, DaemonSpec]) -> tuple[OnError, RestartPolic
     if "shutdown" in said:
         return "shutdown", None
     if "restart" in said:
-        policies = [_in_a_pipeline(daemon) for daemon in daemons.values() if daemon.on_error == "restart"]
+        policies = [daemon.restart_in_use for daemon in daemons.values() if daemon.on_error == "restart"]
         return "restart", policies[0]
     return "ignore", None
-
-
-def _in_a_pipeline(daemon: DaemonSpec) -> RestartPolicy | None:
-    """After a healthy stretch a daemon is started again at once; `base` is the delay before the second time."""
-    if daemon.on_error != "restart":
-        return None
-    policy = daemon.restart or RestartPolicy(within=HEALTHY_S)
-    return msgspec.structs.replace(policy, first_at_once=True)

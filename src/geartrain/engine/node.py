@@ -14,7 +14,6 @@ import os
 import secrets
 import socket
 import sys
-import traceback
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -36,11 +35,12 @@ from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.hands import Hands
 from geartrain.engine.options import ChannelOptions
 from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, writing
+from geartrain.engine.reporter import report_of
 from geartrain.engine.signal import Lock, Signal
 from geartrain.engine.spare import become
 from geartrain.engine.supervisor import Supervisor
 from geartrain.engine.tap import Tap
-from geartrain.errors import DaemonError, EndOfStream, in_words, leaves
+from geartrain.errors import DaemonError, EndOfStream, leaves
 from geartrain.ports.beat import Beat
 from geartrain.ports.inner import InnerTransport
 from geartrain.ports.lifeline import hold_lifeline
@@ -390,15 +390,8 @@ class Node(Observer):
         self.say(Ended(daemon))
 
     def report(self, daemon: str, phase: str, error: BaseException) -> Report:
-        return Report(
-            daemon=daemon,
-            process=self._order.process,
-            pid=os.getpid(),
-            phase=phase,
-            attempt=self._attempts.get(daemon, 1),
-            error=in_words(error),
-            trace="".join(traceback.format_exception(error)),
-        )
+        process, attempt = self._order.process, self._attempts.get(daemon, 1)
+        return report_of(error, daemon=daemon, process=process, phase=phase, attempt=attempt)
 
     # -- talking with the launcher ----------------------------------------------------------------------------------
 

@@ -15,11 +15,13 @@ another name, and every port of an `@daemon` function, is connected by name.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_origin, overload
 
+import anyio
 import msgspec
 
 from geartrain.engine.calls import Caller, Calls
@@ -34,7 +36,9 @@ from geartrain.engine.declare import (
     signature_of,
 )
 from geartrain.engine.ends import ReceiveStream, SendStream
+from geartrain.engine.simulate import simulate
 from geartrain.errors import BadType, BadValue, CannotLoad, Fault, GeartrainError, PipelineFaulty
+from geartrain.ports.clock import Clock, SimClock
 from geartrain.rules import lifecycle, wiring
 from geartrain.rules.checks import number, one_of, whole
 from geartrain.rules.lifecycle import OnError
@@ -367,14 +371,21 @@ class Pipeline:
             raise PipelineFaulty(faults)
         return self._targets
 
-    async def run(self) -> None:
-        """Run it in processes of its own, until every daemon has returned.
+    async def run(self, *, in_process: bool = False, clock: Clock | None = None) -> None:
+        """Run it in processes of its own, until every daemon has returned; or `in_process`, all of it in this one.
 
+        In this process `clock` is that of its daemons; the time of a `SimClock` passes when the caller drives it.
         `PipelineFaulty` when it cannot run, `PipelineFailed` when a daemon failed and its policy did not absorb it.
         """
-        from geartrain.engine.launcher import Launcher  # who only declares a pipeline starts no process
+        _check_run(in_process=in_process, clock=clock)
+        if in_process:
+            from geartrain.engine.in_process import InProcess
 
-        await Launcher(self).live()
+            await InProcess(self, clock).live()
+        else:
+            from geartrain.engine.launcher import Launcher  # who only declares a pipeline starts no process
+
+            await Launcher(self).live()
 
     def _look(self) -> tuple[dict[str, Signature], list[Fault]]:
         """The signatures that can be had, and why the others cannot."""
@@ -391,6 +402,27 @@ class Pipeline:
                 trace = error.trace if isinstance(error, CannotLoad) else ""
                 faults.append(Fault(self._spec.file, f"daemons.{daemon.name}.run", str(error), trace))
         return signatures, faults
+
+
+def run(pipeline: Pipeline, *, in_process: bool = False, clock: Clock | None = None) -> None:
+    """Run a pipeline, and return when every daemon has; for programs that have no loop yet.
+
+    As `Pipeline.run`, but nobody needs to drive a `SimClock`: its time passes as fast as the daemons have worked, and
+    whoever then only waits for its stop is stopped.
+    """
+    _check_run(in_process=in_process, clock=clock)
+    backend = pipeline.spec.backend
+    if isinstance(clock, SimClock):
+        from geartrain.engine.in_process import InProcess
+
+        simulate(InProcess(pipeline, clock).live_in_virtual_time, clock, backend=backend)
+    else:
+        anyio.run(partial(pipeline.run, in_process=in_process, clock=clock), backend=backend)
+
+
+def _check_run(*, in_process: bool, clock: Clock | None) -> None:
+    if clock is not None and not in_process:
+        raise BadValue("run() clock=... is for in_process=True: processes of their own live in real time")
 
 
 def _target(daemon: object) -> Target:

@@ -1,12 +1,15 @@
 """What a supervisor says about its daemons: to the log, and to the observer if there is one."""
 
 import logging
+import os
+import traceback
 
 from geartrain.engine.context import ClockLogger
-from geartrain.errors import ProcessFailed
+from geartrain.errors import ProcessFailed, in_words
 from geartrain.ports.clock import Clock
 from geartrain.ports.observer import Observer, Watch, tell
 from geartrain.rules.lifecycle import DaemonFailurePhase, End, Pause
+from geartrain.rules.orders import Report
 
 
 class Reporter:
@@ -94,3 +97,16 @@ class Reporter:
 
     def cleanup_cut(self, daemon: str) -> None:
         self.logger_of(daemon).warning("on_stop of daemon %r did not finish in time, and was cancelled", daemon)
+
+
+def report_of(error: BaseException, *, daemon: str, process: str, phase: str, attempt: int) -> Report:
+    """How a daemon of a pipeline failed, in words that another process can be told."""
+    return Report(
+        daemon=daemon,
+        process=process,
+        pid=os.getpid(),
+        phase=phase,
+        attempt=attempt,
+        error=in_words(error),
+        trace="".join(traceback.format_exception(error)),
+    )

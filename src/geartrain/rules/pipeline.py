@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.restart import RestartPolicy
@@ -34,6 +35,9 @@ ON_PEER_RESTART: tuple[OnPeerRestart, ...] = get_args(OnPeerRestart)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 HUNG_AFTER_S = 10.0
+
+# How long a daemon must live so that its former deaths do not count, where nobody has said it.
+HEALTHY_S = 30.0
 
 MAXSIZE = 64
 MAX_BYTES = 64 * 1024 * 1024
@@ -69,6 +73,13 @@ class DaemonSpec(Struct, frozen=True, kw_only=True):
     restart: RestartPolicy | None = None
     start_within: float | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def restart_in_use(self) -> RestartPolicy | None:
+        """After a healthy stretch a daemon is started again at once; `base` is the delay before the second time."""
+        if self.on_error != "restart":
+            return None
+        return replace(self.restart or RestartPolicy(within=HEALTHY_S), first_at_once=True)
 
 
 class ChannelSpec(Struct, frozen=True, kw_only=True):

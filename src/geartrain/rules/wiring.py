@@ -30,6 +30,9 @@ Signatures = Mapping[str, Signature]
 # The key of what is wrong, and what is said about it.
 Said = Iterator[tuple[str, str]]
 
+# When a pipeline stops, a source that does not look whether it should is cancelled after this.
+SOURCE_GRACE_S = 0.5
+
 _FIT = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 

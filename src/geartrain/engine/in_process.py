@@ -1,0 +1,303 @@
+"""A whole pipeline in the present process, on the loop that runs already: to debug it, to test it, in virtual time.
+
+    Pipeline -> one Supervisor, its daemons added sinks first      every channel is an open_channel()
+
+It ends as it does in processes: a daemon that returns closes its ends, so that those after it come to their end too.
+A daemon that is made anew gets the same ends again. Nothing is encoded on the way and nothing is sent twice, so an item
+that a daemon had in hand when it failed is gone. What is said of processes (their loop, environment, folder) means
+nothing here: there is one loop, that of the caller.
+"""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+import anyio
+import anyio.abc
+
+from geartrain.engine.calls import CallChannel, Caller, Calls, open_calls
+from geartrain.engine.channel import open_channel
+from geartrain.engine.context import Context
+from geartrain.engine.daemon import Daemon
+from geartrain.engine.declare import End, Target, build, signature_of
+from geartrain.engine.ends import Channel, ChannelStats, ReceiveStream
+from geartrain.engine.pipeline import Pipeline
+from geartrain.engine.reporter import report_of
+from geartrain.engine.roll import Roll, Watcher
+from geartrain.engine.signal import Signal
+from geartrain.engine.supervisor import Supervisor
+from geartrain.errors import DaemonError, Deadlock, EndOfStream, Fault, PipelineFailed, PipelineFaulty, leaves
+from geartrain.ports.clock import Clock, SimClock
+from geartrain.ports.observer import Observer
+from geartrain.ports.parking import here
+from geartrain.ports.turns import Wait, current_owner
+from geartrain.rules import wiring
+from geartrain.rules.durations import duration_text
+from geartrain.rules.lifecycle import DaemonFailurePhase
+from geartrain.rules.orders import Report
+from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
+
+
+class Place:
+    """Where one daemon lives: what it is made of, and its ends."""
+
+    def __init__(self, spec: DaemonSpec, target: Target, ends: Mapping[PortRef, Sequence[End]]) -> None:
+        self.spec = spec
+        self._target = target
+        self._ends = {port.port: its for port, its in ends.items() if port.daemon == spec.name}
+
+    @property
+    def _all(self) -> list[End]:
+        return [end for its in self._ends.values() for end in its]
+
+    @property
+    def is_source(self) -> bool:
+        return not any(isinstance(end, ReceiveStream) for end in self._all)
+
+    def new_daemon(self) -> Daemon:
+        """The user's daemon, with its ends. What an earlier one has asked for is answered to nobody."""
+        for end in self._all:
+            if isinstance(end, Caller):
+                end.begin_again()
+        return build(self._target, dict(self._by_port()), self.spec.config)
+
+    def _by_port(self) -> Iterator[tuple[str, End | list[End]]]:
+        for port in signature_of(self._target).ports:
+            ends = self._ends.get(port.name, ())
+            if port.many:
+                yield port.name, list(ends)
+            elif ends:
+                yield port.name, ends[0]
+
+    async def let_go(self) -> None:
+        """The daemon wants nothing more, and nothing more comes of it. Never waits."""
+        for end in self._all:
+            await end.aclose()
+
+    async def discard(self) -> None:
+        """The daemon is gone for good and the others go on: its edges discard, and count."""
+        inputs = [end for end in self._all if isinstance(end, ReceiveStream) and not isinstance(end, Calls)]
+        # Nobody answers calls, and nobody waits for an answer.
+        for end in self._all:
+            if end not in inputs:
+                await end.aclose()
+        async with anyio.create_task_group() as tasks:
+            for unread in inputs:
+                _start_in_turn(tasks, _discard, unread)
+
+
+async def _discard(end: ReceiveStream[Any]) -> None:
+    # Whoever is told why virtual time stands still need not hear of this wait.
+    current_owner.set(None)
+    with suppress(EndOfStream):
+        while True:
+            await end.wait_item()
+            end.discard_oldest()
+
+
+def _start_in_turn(tasks: anyio.abc.TaskGroup, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+    """Start a task whose place in the queue is taken here: the order is the same on every loop."""
+    spot = here()
+    turn: Wait | None = None
+    if spot.turns is not None:
+        turn = spot.park()
+        turn.wake()
+    tasks.start_soon(_after, turn, partial(work, *arguments))
+
+
+async def _after(turn: Wait | None, work: Callable[[], Awaitable[object]]) -> None:
+    if turn is not None:
+        await turn.wait()
+    await work()
+
+
+class Piped(Daemon):
+    """A daemon of a pipeline: the user's own, between the gate before its `run` and the end of its channels."""
+
+    def __init__(self, place: Place, roll: Roll, gate: Signal) -> None:
+        self.name = place.spec.name
+        self._place = place
+        self._roll = roll
+        self._gate = gate
+        self._inner: Daemon | None = None
+
+    async def on_start(self, ctx: Context) -> None:
+        self._inner = self._place.new_daemon()
+        limit_s = self._place.spec.start_within
+        with ctx.clock.move_on_after(math.inf if limit_s is None else limit_s) as patience:
+            await self._inner.on_start(ctx)
+        if limit_s is not None and patience.cancelled_caught:
+            raise TimeoutError(f"on_start has not returned within {duration_text(limit_s)}")
+
+    async def run(self, ctx: Context) -> None:
+        assert self._inner is not None
+        self._roll.ready(self.name)
+        await self._gate.wait()
+        await self._inner.run(ctx)
+        await self._place.let_go()
+
+    async def on_stop(self, ctx: Context) -> None:
+        if self._inner is not None:
+            await self._inner.on_stop(ctx)
+
+
+class InProcess(Observer):
+    """One run of a pipeline in the present process."""
+
+    def __init__(self, pipeline: Pipeline, clock: Clock | None = None, watcher: Watcher | None = None) -> None:
+        targets = pipeline.checked()
+        if foreign := tuple(_foreign_programs(pipeline.spec)):
+            raise PipelineFaulty(foreign)
+        self.spec = pipeline.spec
+        self.roll = Roll(self.spec, watcher)
+        self.gate = Signal("the start of the pipeline")
+        self.reports: list[Report] = []
+        self._edges = {channel.name: _edge(channel, targets) for channel in self.spec.channels}
+        ends = _ends_of(self.spec, self._edges)
+        self._places = {daemon.name: Place(daemon, targets[daemon.name], ends) for daemon in self.spec.daemons}
+        self._supervisor = Supervisor(clock=clock, observer=self)
+        self._attempts: dict[str, int] = {}
+        self._failed: set[str] = set()
+        self._afterwards: anyio.abc.TaskGroup
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """Until every daemon has returned. Raises `PipelineFailed` when one failed and its policy did not absorb it."""
+        failures: list[BaseException] = []
+        try:
+            # What is discarded for a daemon that is gone goes on until its writers have ended.
+            async with anyio.create_task_group() as self._afterwards, self._supervisor as supervisor:
+                for name in wiring.start_order(self.spec):
+                    spec = self._places[name].spec
+                    make = partial(Piped, self._places[name], self.roll, self.gate)
+                    supervisor.add_factory(make, name=name, on_error=spec.on_error, restart=spec.restart_in_use)
+                await supervisor.wait_all_started()
+                self.gate.set()
+        except* (DaemonError, SystemExit, KeyboardInterrupt) as group:
+            failures.extend(leaves(group))
+        for failure in failures:
+            raise self._in_our_words(failure)
+
+    async def live_in_virtual_time(self, clock: SimClock) -> None:
+        """The same, with nobody else to drive the clock: time passes as fast as the daemons have worked."""
+        failures: list[BaseException] = []
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._let_time_pass, clock)
+                await self.live()
+                tasks.cancel_scope.cancel()
+        except* (PipelineFailed, Deadlock, SystemExit, KeyboardInterrupt) as group:
+            failures.extend(leaves(group))
+        for failure in failures:
+            raise failure
+
+    async def _let_time_pass(self, clock: SimClock) -> None:
+        """When nothing is left to do, whoever only waits for its stop gets it."""
+        await clock.run()
+        self._supervisor.signal_stop()
+        await clock.run()
+        await self.end_now()
+
+    def _in_our_words(self, failure: BaseException) -> BaseException:
+        if not isinstance(failure, DaemonError):
+            return failure
+        cause = failure.__cause__ or failure
+        report = self._report(failure.name, failure.phase, cause)
+        self.roll.failed(report, escalates=True)
+        error = PipelineFailed(str(report), report.trace)
+        error.__cause__ = cause
+        return error
+
+    async def stop(self, grace_s: float = 5.0) -> tuple[str, ...]:
+        """Sources first; their closing lets the others end by themselves. Returns when all have ended.
+
+        The answer is who had not ended within the grace, and was cancelled.
+        """
+        late: list[str] = []
+        async with anyio.create_task_group() as tasks:
+            for name in wiring.stop_order(self.spec):
+                _start_in_turn(tasks, self._stop_one, name, grace_s, late)
+        return tuple(name for name in self._places if name in late)
+
+    async def _stop_one(self, name: str, grace_s: float, late: list[str]) -> None:
+        is_source = self._places[name].is_source
+        in_time = await self._supervisor.stop_one(name, min(wiring.SOURCE_GRACE_S, grace_s) if is_source else grace_s)
+        # A source that does not look whether it should stop is cancelled, and that is no fault of it.
+        if not in_time and not is_source:
+            late.append(name)
+
+    async def end_now(self) -> None:
+        """Cancel everybody, whose `on_stop` has a moment."""
+        await self._supervisor.stop(grace=0)
+
+    def statistics(self) -> dict[str, ChannelStats]:
+        """How each channel stands, as its reader knows."""
+        return {name: edge.reading.statistics() for name, edge in self._edges.items()}
+
+    # -- what the supervisor tells ------------------------------------------------------------------------------------
+
+    def on_executor_up(self) -> None:
+        for process in dict.fromkeys(daemon.process for daemon in self.spec.daemons):
+            self.roll.spawned(process, os.getpid())
+
+    def on_daemon_start(self, daemon: str, attempt: int) -> None:
+        self._attempts[daemon] = attempt + 1
+        self._failed.discard(daemon)
+
+    def on_daemon_error(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
+        self._failed.add(daemon)
+        report = self._report(daemon, phase, error)
+        self.reports.append(report)
+        self.roll.failed(report, escalates=False)
+
+    def on_daemon_stop(self, daemon: str) -> None:
+        place = self._places[daemon]
+        ignored = daemon in self._failed and place.spec.on_error == "ignore"
+        _start_in_turn(self._afterwards, place.discard if ignored else place.let_go)
+        self.roll.ended(daemon)
+
+    def _report(self, daemon: str, phase: str, error: BaseException) -> Report:
+        process, attempt = self._places[daemon].spec.process, self._attempts.get(daemon, 1)
+        return report_of(error, daemon=daemon, process=process, phase=phase, attempt=attempt)
+
+
+class Edge(NamedTuple):
+    """Both ends of a channel."""
+
+    writing: End
+    reading: ReceiveStream[Any]
+
+
+def _edge(channel: ChannelSpec, targets: Mapping[str, Target]) -> Edge:
+    assert channel.writer is not None
+    port = signature_of(targets[channel.writer.daemon]).port(channel.writer.port)
+    if port is not None and port.reply is not None:
+        calls: CallChannel[Any, Any] = open_calls(channel.maxsize, name=channel.name)
+        return Edge(calls.caller, calls.calls)
+    both: Channel[Any] = open_channel(channel.maxsize, policy=channel.policy, ack=channel.ack, name=channel.name)
+    return Edge(both.send, both.recv)
+
+
+def _ends_of(spec: PipelineSpec, edges: Mapping[str, Edge]) -> Mapping[PortRef, Sequence[End]]:
+    """The ends for each port, in the order of the file."""
+    ends: defaultdict[PortRef, list[End]] = defaultdict(list)
+    for channel in spec.channels:
+        assert channel.writer is not None
+        assert channel.reader is not None
+        ends[channel.writer].append(edges[channel.name].writing)
+        ends[channel.reader].append(edges[channel.name].reading)
+    return ends
+
+
+def _foreign_programs(spec: PipelineSpec) -> Iterator[Fault]:
+    for daemon in spec.daemons:
+        if daemon.command:
+            said = (
+                "a foreign program needs a process of its own, and in_process=True has none; leave the one or the other"
+            )
+            yield Fault(spec.file, f"daemons.{daemon.name}.command", said)
