@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Tests start many processes: with bytecode kept, none of them compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What is installed for a purpose is marked by a stamp, and installed again when pyproject.toml has changed.
 STAMP = $(VENV)/.installed-$(1)
 

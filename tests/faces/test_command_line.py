@@ -38,9 +38,13 @@ def test_the_page_shows_the_help_of_every_command() -> None:
     assert surface.page() == surface.PAGE.read_text()
 
 
-def test_no_process_of_a_pipeline_and_no_supervisor_imports_click() -> None:
-    code = "import geartrain.engine.node, geartrain.faces.running, sys; print('click' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+@pytest.mark.parametrize("module", ["geartrain.engine.node", "geartrain.faces.running"])
+def test_no_process_of_a_pipeline_and_no_supervisor_imports_what_it_does_not_need(module: str) -> None:
+    code = (
+        f"import {module}, sys; print(sorted({{'click', 'rich', 'importlib.metadata', 'secrets'}} & {{*sys.modules}}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert loaded == ("['secrets']\n" if module == "geartrain.faces.running" else "[]\n")
 
 
 @pytest.mark.parametrize("words", [("-h",), ("--help",), ("run", "-h"), ("ps", "--help"), ("--version",)])

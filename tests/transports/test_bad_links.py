@@ -1,7 +1,7 @@
 """Real channel ends over a pretend link that is as bad as its seed: nothing lost, repeated or out of order."""
 
 import random
-from importlib.metadata import entry_points
+import sys
 
 import anyio
 import anyio.lowlevel
@@ -23,25 +23,10 @@ AS_REAL = Faults(cut=0.02, refuse=0.005, late=0.3)
 WORSE = Faults(cut=0.01, refuse=0.005, drop=0.03, repeat=0.05, late=0.3)
 
 
-class _Entry:
-    """What an installed transport's entry point would be."""
-
-    value = "tests.transports.pretend"
-
-    def __init__(self, world: PretendTransport) -> None:
-        self._world = world
-
-    def load(self) -> PretendTransport:
-        return self._world
-
-
 def install(monkeypatch: pytest.MonkeyPatch, world: PretendTransport) -> None:
     """Make `pretend://` addresses lead into this world."""
-
-    def found(*, group: str, name: str = "pretend") -> object:
-        return [_Entry(world)] if name == "pretend" else entry_points(group=group, name=name)
-
-    monkeypatch.setattr(ports, "entry_points", found)
+    monkeypatch.setattr(ports, "installed", lambda: [("pretend", f"{__name__}:world")])
+    monkeypatch.setattr(sys.modules[__name__], "world", world, raising=False)
 
 
 async def assert_all_arrives(name: str, order: random.Random, *, total: int) -> None:

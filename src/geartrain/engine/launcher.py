@@ -31,6 +31,7 @@ from geartrain.ports.log_capture import LogCapture, LogFile
 from geartrain.ports.process import Processes, RealProcesses
 from geartrain.ports.run_directory import RunDirectory, new_run, state_dir
 from geartrain.ports.tcp_places import TcpPlaces
+from geartrain.ports.transport import locate
 from geartrain.rules import wiring
 from geartrain.rules.counts import ChannelCounts, Ledger
 from geartrain.rules.keys import Curve
@@ -100,6 +101,7 @@ class Launcher:
         self._stopping = False
         self._readers: anyio.abc.TaskGroup
         self._tcp = TcpPlaces()
+        self._transports: dict[str, str] = {}
         self.spares = Spares(self, self._spares_wanted())
 
     # -- what a process is told ---------------------------------------------------------------------------------------
@@ -156,6 +158,7 @@ class Launcher:
             backend=self.spec.backend,
             path=tuple(sys.path),
             folder=None if self._folder is None else str(self._folder),
+            transports=tuple(self._transports.values()),
             runs=tuple(
                 daemon.run
                 for daemon in self.spec.daemons
@@ -211,6 +214,7 @@ class Launcher:
             sends=sends,
             channel=channel.name,
             address=address,
+            transport="" if stays else self._transport_of(address),
             curve=curve,
             binds=not sends,
             maxsize=channel.maxsize,
@@ -230,6 +234,13 @@ class Launcher:
         runs = {other.name: other.run for other in self.spec.daemons}
         run = None if giver is None or giver.daemon == daemon else runs[giver.daemon]
         return None if giver is None or run is None else Giver(run, giver.port)
+
+    def _transport_of(self, address: str) -> str:
+        """Where the transport is that its processes need. It is looked for once, and here."""
+        scheme = address.partition("://")[0]
+        if scheme not in self._transports:
+            self._transports[scheme] = locate(address)
+        return self._transports[scheme]
 
     def _place_of(self, channel: ChannelSpec, *, stays: bool, sends: bool) -> tuple[str, Curve | None]:
         """Where its two ends meet, and the keys of this one where they are needed."""

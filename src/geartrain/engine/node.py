@@ -11,7 +11,6 @@ that the daemon has finished: whoever is killed before that is started again, an
 import io
 import logging
 import os
-import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -33,7 +32,7 @@ from geartrain.engine.daemon import Daemon
 from geartrain.engine.declare import Target, build, load_daemon, signature_of
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.hands import Hands
-from geartrain.engine.options import ChannelOptions
+from geartrain.engine.options import ChannelOptions, new_number
 from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, writing
 from geartrain.engine.reporter import report_of
 from geartrain.engine.signal import Lock, Signal
@@ -48,7 +47,7 @@ from geartrain.ports.observer import Observer
 from geartrain.ports.parking import call_later
 from geartrain.ports.process import take_bootstrap
 from geartrain.ports.stacks import show_stacks
-from geartrain.ports.transport import find
+from geartrain.ports.transport import load
 from geartrain.rules.calls import Reply, Request
 from geartrain.rules.counts import EndCounts
 from geartrain.rules.lifecycle import DaemonFailurePhase
@@ -190,7 +189,7 @@ class Place:
 
 def _caller(order: EndOrder, requests: Any, replies: Any) -> Caller[Any, Any]:
     # The replies to a former life of this process must not be taken for ours.
-    caller = Caller(requests, replies, name=order.channel, maxsize=order.maxsize, life=secrets.randbits(62))
+    caller = Caller(requests, replies, name=order.channel, maxsize=order.maxsize, life=new_number())
     if isinstance(requests, RemoteSend):
         requests.when_set_aside(caller.set_aside)
     caller.begin()
@@ -326,7 +325,7 @@ class Node(Observer):
                 if end.over:
                     ends.append((end, await _over(end)))
                     continue
-                transport = inner if end.address.startswith("inner://") else find(end.address)
+                transport = inner if end.address.startswith("inner://") else load(end.transport)
                 port, options = self._typed(ports[end.port], end.giver), self._options(end)
                 opening: AbstractAsyncContextManager[End] = (writing if end.sends else reading)(
                     transport, end.address, _wire_type(port, end), bind=end.binds, options=options

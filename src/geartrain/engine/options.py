@@ -1,6 +1,6 @@
 """What can be said of a channel over a link, and what its two ends must say alike."""
 
-import secrets
+import os
 import time
 from os import PathLike
 from typing import Any, TypedDict
@@ -79,7 +79,7 @@ class ChannelOptions(Struct, frozen=True, kw_only=True):
             label=f"channel {self.name!r} at {address}" if self.name else f"the channel at {address}",
             settings=settings,
             type_name=name_of(item_type),
-            incarnation=secrets.randbits(62),
+            incarnation=new_number(),
             epoch=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             issued=self.supervised,
             binds=binds,
@@ -96,6 +96,11 @@ class ChannelOptions(Struct, frozen=True, kw_only=True):
     @property
     def link(self) -> LinkSettings:
         return LinkSettings(self.max_bytes, self.insecure, self.curve)
+
+
+def new_number() -> int:
+    """One that nobody else has. `secrets` makes the same, and brings much of a cryptography library with it."""
+    return int.from_bytes(os.urandom(8), "big") >> 2
 
 
 def _ns(seconds: float) -> int:

@@ -24,7 +24,7 @@ from geartrain.engine.declare import load_daemon
 from geartrain.errors import GeartrainError
 from geartrain.ports import handing
 from geartrain.ports.process import Command, Process
-from geartrain.ports.transport import find
+from geartrain.ports.transport import load
 from geartrain.rules.orders import NodeOrder, SpareOrder
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def become(order: SpareOrder) -> NodeOrder:
     """In the process: import all that may be needed, and wait. Whoever is not needed any more ends here."""
     import_module(f"anyio._backends._{order.backend}")
     import_module(f"geartrain.ports.on_{order.backend}")
-    find("ipc://anywhere")
+    for place in order.transports:
+        load(place)
     for run in order.runs:
         # What cannot be imported is told by the process that needs it.
         with suppress(GeartrainError):

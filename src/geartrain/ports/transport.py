@@ -6,7 +6,7 @@ with every connection; the side that connects has one peer, the empty name. An e
 """
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -64,20 +64,40 @@ class Transport(Protocol):
 
 def find(address: str) -> Transport:
     """The transport for an address, by its scheme: `ipc://...`, `tcp://...`."""
+    return load(locate(address))
+
+
+def locate(address: str) -> str:
+    """Where the transport for an address is, as "module:attr". To look is dear: it reads what is installed."""
     scheme, colon, rest = address.partition("://")
     if not colon or not rest:
         raise BadValue(
             f"an address reads scheme://place, as ipc:///run/me/frames or tcp://127.0.0.1:5000, got {address!r}"
         )
-    found = entry_points(group=GROUP, name=scheme)
+    places = installed()
+    found = {place for name, place in places if name == scheme}
     if not found:
-        known = ", ".join(sorted(entry.name for entry in entry_points(group=GROUP))) or "none"
+        known = ", ".join(sorted(name for name, _ in places)) or "none"
         raise BadValue(f"no transport is installed for {scheme!r} (of {address!r}); there are: {known}")
-    if len({entry.value for entry in found}) > 1:
-        claims = " and ".join(sorted(entry.value for entry in found))
+    if len(found) > 1:
+        claims = " and ".join(sorted(found))
         raise BadValue(f"the scheme {scheme!r} is claimed by {claims}; uninstall one of them")
-    transport: Transport = next(iter(found)).load()
+    return found.pop()
+
+
+def load(place: str) -> Transport:
+    """The transport at "module:attr"."""
+    module, _, name = place.partition(":")
+    transport: Transport = getattr(import_module(module), name)
     return transport
+
+
+def installed() -> list[tuple[str, str]]:
+    """Each scheme that an installed package serves, and where."""
+    # A process of a pipeline is told where its transports are, and does without this import.
+    from importlib.metadata import entry_points
+
+    return [(entry.name, entry.value) for entry in entry_points(group=GROUP)]
 
 
 def place_of(address: str) -> Path:

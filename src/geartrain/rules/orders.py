@@ -50,6 +50,8 @@ class EndOrder(Struct, frozen=True, kw_only=True):
     sends: bool
     channel: str
     address: str
+    # Where its transport is, as "module:attr".
+    transport: str
     binds: bool
     curve: Curve | None = None
     maxsize: int
@@ -86,6 +88,7 @@ class SpareOrder(Struct, frozen=True, kw_only=True, tag_field="order", tag="spar
     backend: Backend
     path: tuple[str, ...]
     folder: str | None
+    transports: tuple[str, ...]
     runs: tuple[str, ...]
 
 
