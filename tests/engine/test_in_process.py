@@ -336,6 +336,18 @@ async def test_a_daemon_that_is_made_anew_is_a_fresh_object_with_the_same_ends()
     assert [standing.restarts for standing in it.roll.standings()] == [0, 1, 0]
 
 
+@daemon
+async def exits(ctx: Context) -> None:
+    raise SystemExit(3)
+
+
+async def test_whoever_ends_the_program_ends_it() -> None:
+    pipeline = chain(total=math.inf)
+    pipeline.add(exits, on_error="restart")
+    with pytest.raises(SystemExit, match="3"):
+        await run(pipeline)
+
+
 async def test_a_crash_loop_ends_it_with_the_first_cause() -> None:
     again = RestartPolicy(base=0, max_retries=2, within=30)
     loop = {"on_error": "restart", "restart": again, "config": {"at": 3, "once": False}}

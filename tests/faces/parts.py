@@ -37,7 +37,7 @@ class Source(Daemon):
 
 
 class Sink(Daemon):
-    """Prints the first numbers; `fail_at` raises, and `hang_at` never returns.
+    """Prints the first numbers; `fail_at` raises, `hang_at` never returns, and `break_at` waits for a debugger.
 
     One that stays does not end by itself, a deaf one not at all.
     """
@@ -47,12 +47,14 @@ class Sink(Daemon):
         inp: ReceiveStream[int],
         fail_at: int | None = None,
         hang_at: int | None = None,
+        break_at: int | None = None,
         stays: bool = False,
         deaf: bool = False,
     ) -> None:
         self.inp = inp
         self._fail_at = fail_at
         self._hang_at = hang_at
+        self._break_at = break_at
         self._stays = stays or deaf
         self._deaf = deaf
 
@@ -64,6 +66,8 @@ class Sink(Daemon):
             async for number in self.inp:
                 if number == self._fail_at:
                     raise ValueError(f"{number} is too much")
+                if number == self._break_at:
+                    breakpoint()
                 while number == self._hang_at:
                     pass
                 if number < 3:

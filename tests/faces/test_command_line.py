@@ -221,6 +221,41 @@ def test_a_source_that_hears_of_no_stop_lets_the_others_of_its_process_end(told:
     assert "by force" not in found.stderr
 
 
+# -- a run in one process -----------------------------------------------------------------------------------------
+
+
+def test_a_debugger_stops_in_a_daemon_of_a_run_in_one_process(place: Path, nothing_left: object) -> None:
+    ours, theirs = pty.openpty()
+    words = (COUNTING, "--in-process", *FIVE, "--set", "daemons.sink.config.break_at=2")
+    command = [sys.executable, "-m", "geartrain", "run", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        said = ""
+        while "(Pdb)" not in said:
+            said += os.read(ours, 4096).decode()
+        os.write(ours, b"p number * 1000\n")
+        while "2000" not in said:
+            said += os.read(ours, 4096).decode()
+        os.write(ours, b"c\n")
+        with suppress(OSError):
+            while chunk := os.read(ours, 4096):
+                said += chunk.decode()
+        assert process.wait(timeout=30) == 0
+    os.close(ours)
+    assert "got 2" in said
+    assert len(set(re.findall(r"pid (\d+)", said))) == 1
+
+
+def test_a_run_in_one_process_stops_when_its_time_is_over_and_fails_with_1(told: Told) -> None:
+    stopped = told("run", COUNTING, "--in-process", "--for", "100ms", "--backend", "trio")
+    assert stopped.returncode == 0
+    said = stopped.stdout.splitlines()
+    assert (said[0], said[-1]) == ("runs on trio", "on_stop")
+    failed = told("run", COUNTING, "--in-process", "--set", "daemons.sink.config.fail_at=2")
+    assert failed.returncode == 1
+    assert "in run: ValueError: 2 is too much\n\nTraceback" in failed.stderr
+
+
 # -- signals --------------------------------------------------------------------------------------------------------
 
 

@@ -247,6 +247,7 @@ def new(folder: Path) -> None:
 @click.option("--backend", type=click.Choice(BACKENDS), help="The loop of all processes that say no other.")
 @click.option("--log-level", type=click.Choice(LEVELS),
               help="Show what is logged from this level on, here and in all processes.")  # fmt: skip
+@click.option("--in-process", is_flag=True, help="All daemons in one process, on one loop: for breakpoint().")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -256,6 +257,7 @@ def run(
     grace_s: float,
     backend: Backend | None,
     log_level: str | None,
+    in_process: bool,
 ) -> NoReturn:
     """Run a pipeline until all its daemons have returned, or Ctrl-C.
 
@@ -266,7 +268,7 @@ def run(
     if backend is not None:
         overrides = (*overrides, f"pipeline.backend={backend}")
     order = RunOrder(target=target, overrides=overrides, run_for_s=run_for_s, grace_s=grace_s, verbose=ctx.obj,
-                     log_level=None if log_level is None else log_level.upper())  # fmt: skip
+                     log_level=None if log_level is None else log_level.upper(), in_process=in_process)  # fmt: skip
     supervisor = (sys.executable, "-m", "geartrain.faces.supervise", msgspec.json.encode(order).decode())
     # Nobody stands above the guard, and nothing of click stays in memory.
     os.execv(sys.executable, (sys.executable, "-P", "-m", "geartrain.engine.guard", "--", *supervisor))

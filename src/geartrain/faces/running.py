@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio
 import anyio.abc
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from geartrain.engine.control import Control
+from geartrain.engine.in_process import InProcess
 from geartrain.engine.launcher import Launcher
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing, Stream, Watcher
@@ -46,6 +48,7 @@ class RunOrder(Struct, frozen=True, kw_only=True):
     grace_s: float = 5.0
     verbose: bool = False
     log_level: str | None = None
+    in_process: bool = False
 
 
 class Follower(Watcher):
@@ -97,7 +100,9 @@ class Records(logging.Handler):
 class Running:
     """One run, and how it came to its end."""
 
-    def __init__(self, launcher: Launcher, follower: Follower, grace_s: float, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(
+        self, launcher: Launcher | InProcess, follower: Follower, grace_s: float, tasks: anyio.abc.TaskGroup
+    ) -> None:
         self._launcher = launcher
         self._follower = follower
         self._grace_s = grace_s
@@ -151,47 +156,86 @@ class Running:
         return BY_SIGNAL + self._signals[-1] if self._cut_short and self._signals else 0
 
 
-async def live(order: RunOrder) -> int:
+@contextmanager
+def heard() -> Iterator[AsyncIterator[signal.Signals]]:
+    """The signals that end a run, from now on, and those that came before."""
     with anyio.open_signal_receiver(*(signal.Signals(number) for number in STOPS)) as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        yield signals
+
+
+def _told(pipeline: Pipeline, status: StatusLine, log_level: str | None) -> Follower:
+    follower = Follower(pipeline, status)
+    logging.getLogger().addHandler(Records(follower))
+    if log_level is not None:
+        logging.getLogger().setLevel(log_level)
+    return follower
+
+
+async def live(order: RunOrder) -> int:
+    with heard() as signals:
         pipeline = pipeline_of(order.target, order.overrides)
         for dead in dead_runs():
             clear(dead)
         status = StatusLine(sys.stderr)
-        follower = Follower(pipeline, status)
-        logging.getLogger().addHandler(Records(follower))
-        if order.log_level is not None:
-            logging.getLogger().setLevel(order.log_level)
+        follower = _told(pipeline, status, order.log_level)
         launcher = Launcher(pipeline, watcher=follower)
         launcher.log_level = order.log_level
         async with anyio.create_task_group() as tasks:
             running = Running(launcher, follower, order.grace_s, tasks)
             await tasks.start(Control(launcher, running.ask_stop).serve)
-            # Nothing is heard before the run lives: it could not be stopped.
-            tasks.start_soon(_hear, signals, running)
             if status.is_wanted:
                 tasks.start_soon(status.keep, running.in_short)
-            if order.run_for_s is not None:
-                tasks.start_soon(running.stop_after, order.run_for_s)
-            code = await _outcome(launcher, running, follower)
-            tasks.cancel_scope.cancel()
+            code = await _until_over(order, launcher, running, follower, signals, tasks)
     return code
 
 
-async def _outcome(launcher: Launcher, running: Running, follower: Follower) -> int:
+async def live_here(order: RunOrder, pipeline: Pipeline) -> int:
+    """All of it in this process. Its daemons write to the terminal themselves, so no line of it is kept for ours."""
+    with heard() as signals:
+        follower = _told(pipeline, StatusLine(sys.stderr), order.log_level)
+        here = InProcess(pipeline, watcher=follower)
+        async with anyio.create_task_group() as tasks:
+            running = Running(here, follower, order.grace_s, tasks)
+            code = await _until_over(order, here, running, follower, signals, tasks)
+    return code
+
+
+async def _until_over(
+    order: RunOrder,
+    run: Launcher | InProcess,
+    running: Running,
+    follower: Follower,
+    signals: AsyncIterator[signal.Signals],
+    tasks: anyio.abc.TaskGroup,
+) -> int:
+    # Nothing is heard before the run lives: it could not be stopped.
+    tasks.start_soon(_hear, signals, running)
+    if order.run_for_s is not None:
+        tasks.start_soon(running.stop_after, order.run_for_s)
+    code = await _outcome(run, running, follower)
+    tasks.cancel_scope.cancel()
+    return code
+
+
+async def _outcome(run: Launcher | InProcess, running: Running, follower: Follower) -> int:
     try:
-        await launcher.live()
+        await run.live()
     except PipelineFailed as error:
         follower.say(f"the run has failed: {error}")
-        _say_more(launcher, follower, error)
+        if error.trace:
+            follower.show(f"\n{error.trace}")
+        if isinstance(run, Launcher):
+            _say_more(run, follower)
         return FAILED
+    except SystemExit as ended:
+        follower.say(f"a daemon has ended the program: sys.exit({'' if ended.code is None else repr(ended.code)})")
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return await running.code()
 
 
-def _say_more(launcher: Launcher, follower: Follower, error: PipelineFailed) -> None:
-    """The traceback of the process that failed, and what it printed last."""
-    if error.trace:
-        follower.show(f"\n{error.trace}")
+def _say_more(launcher: Launcher, follower: Follower) -> None:
+    """What the process that failed printed last."""
     if launcher.failure is not None:
         process = launcher.failure.process
         lines = launcher.last_lines.get(process, [])[-LAST_LINES:]
@@ -227,6 +271,9 @@ def main(text: str) -> int:
     order = msgspec.json.decode(text, type=RunOrder)
     raise_descriptor_limit()
     try:
+        if order.in_process:
+            pipeline = pipeline_of(order.target, order.overrides)
+            return anyio.run(live_here, order, pipeline, backend=pipeline.spec.backend)
         # The supervisor's own loop, whatever those of the processes are.
         return anyio.run(live, order)
     except GeartrainError as error:
