@@ -63,11 +63,14 @@ class Asker(Daemon):
 class Server(Daemon):
     """Answers; at one number it does what it is told, the first time it meets it, or always."""
 
-    def __init__(self, calls: list[Calls[Question, Answer]], at: int = -1, does: str = "raise", most: int = 1) -> None:
+    def __init__(
+        self, calls: list[Calls[Question, Answer]], at: int = -1, does: str = "raise", most: int = 1, lives: str = ""
+    ) -> None:
         self.calls = calls
         self.at = at
         self.does = does
         self.most = most
+        self.lives = lives
 
     async def run(self, ctx: Context) -> None:
         async with anyio.create_task_group() as tasks:
@@ -86,6 +89,9 @@ class Server(Daemon):
     async def _stumble(self) -> None:
         if self.does == "dawdle":
             await anyio.sleep(0.3)
+        elif self.does == "outlive":
+            while os.stat(self.lives).st_size < len("life\nlife\n"):
+                await anyio.sleep(0.001)
         elif self.does != "leave":
             misbehave(self.does)
 
@@ -106,23 +112,32 @@ class Handler(Daemon):
 
 
 class Mortal(Daemon):
-    """Asks one question after another; its first life dies with one under way."""
+    """Asks one question after another; its first life dies with some under way. It enters each life into a book."""
 
-    def __init__(self, svc: Caller[Question, Answer], ledger: str, total: int, first_life: str) -> None:
+    def __init__(self, svc: Caller[Question, Answer], ledger: str, total: int, lives: str) -> None:
         self.svc = svc
         self.ledger = Book(ledger)
         self.total = total
-        self.is_first = not os.path.exists(first_life)
-        Book(first_life)
+        self.is_first = not os.path.exists(lives)
+        self.lives = Book(lives)
 
     async def run(self, ctx: Context) -> None:
         async with anyio.create_task_group() as tasks:
             if self.is_first:
                 for number in range(100, 105):
                     tasks.start_soon(self.svc.call, Question(number))
+            else:
+                tasks.start_soon(self._ask_all)
+            # Its first request is on its way.
+            while not self.svc.statistics().calls:
+                await anyio.sleep(0.001)
+            self.lives.write("life")
+            if self.is_first:
                 await anyio.sleep(0.05)
                 misbehave("die")
+        self.ledger.write("late", self.svc.statistics().late)
+
+    async def _ask_all(self) -> None:
         for number in range(self.total):
             answer = await self.svc.call(Question(number))
-            self.ledger.write(answer.number, "answered")
-        self.ledger.write("late", self.svc.statistics().late)
+            self.ledger.write(number, answer.number)

@@ -140,13 +140,15 @@ async def test_a_client_that_is_started_again_never_gets_the_answers_to_its_form
     anyio_backend: Loop, ledger: Ledger, tmp_path: Path
 ) -> None:
     pipeline = Pipeline("mortal", backend=anyio_backend)
-    config = {"ledger": str(ledger.path), "total": 20, "first_life": str(tmp_path / "lived")}
+    config = {"ledger": str(ledger.path), "total": 20, "lives": str(tmp_path / "lives")}
     client = pipeline.add(Mortal, name="client", on_error="restart", config=config)
     other = pipeline.add(Asker, name="other", config={"ledger": str(tmp_path / "other"), "total": 20})
-    server = pipeline.add(Server, name="server", config={"at": 102, "does": "dawdle"})
+    server = pipeline.add(
+        Server, name="server", config={"at": 100, "does": "outlive", "lives": str(tmp_path / "lives")}
+    )
     pipeline.connect(client.svc, server.calls, name="first")
     pipeline.connect(other.svc, server.calls, name="second")
     await run(pipeline)
     outcomes = ledger.entries
     assert int(outcomes.pop("late")) > 0
-    assert outcomes == {str(number): "answered" for number in range(20)}
+    assert outcomes == {str(number): str(number) for number in range(20)}
