@@ -89,6 +89,7 @@ class Effort(Struct, frozen=True):
     cost_rounds: int
     cost_seconds: float
     many_channels: int
+    pairs: int
 
 
 FULL = Effort(
@@ -100,6 +101,7 @@ FULL = Effort(
     cost_rounds=3,
     cost_seconds=5.0,
     many_channels=1000,
+    pairs=21,
 )
 QUICK = Effort(
     rounds=2,
@@ -110,13 +112,14 @@ QUICK = Effort(
     cost_rounds=1,
     cost_seconds=1.0,
     many_channels=100,
+    pairs=3,
 )
 
 
 def all_figures(effort: Effort) -> tuple[Figure, ...]:
     in_process = (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort))
     between = (*_one_way(effort), *_round_trips(effort), *_payloads(effort))
-    return (*in_process, *between, *_growth(effort), *_many_channels(effort))
+    return (*in_process, *between, *_growth(effort), *_many_channels(effort), *_pipelines(effort))
 
 
 def _channels(effort: Effort) -> Iterator[Figure]:
@@ -258,6 +261,45 @@ def _many_channels(effort: Effort) -> Iterator[Figure]:
                 peer=None,
                 wanted=MedianBelow(limit),
             )
+
+
+def _pipelines(effort: Effort) -> Iterator[Figure]:
+    """Of whole pipelines: what a start, a death and a stop take, and what it costs to be supervised."""
+    many = effort.many_channels
+    for what, unit, role, amount, limit in (
+        ("SIGKILL to the next life's first item, a warm spare", "ms", "restart", 1, 50.0),
+        ("SIGKILL to the next life's first item, no spare", "ms", "restart", 0, 250.0),
+        ("4 processes, start to first item", "ms", "first", 4, 600.0),
+        ("50 processes, start to first item", "ms", "first", 50, 10_000.0),
+        ("4 processes, stop", "s", "stop", 4, 2.0),
+        (f"{many} daemons in 4 processes, up", "s", "up", many, 5.0),
+        (f"{many} daemons in 4 processes, down", "s", "down", many, 3.0),
+        (f"{many} daemons in 4 processes, idle CPU", "%", "idle", many, 3.0),
+    ):
+        for loop in LOOPS:
+            yield Figure(
+                what=f"pipeline: {what}",
+                loop=loop,
+                unit=unit,
+                rounds=effort.cost_rounds,
+                geartrain=_pipeline(role, loop, amount),
+                peer=None,
+                wanted=MedianBelow(limit),
+            )
+    for loop in LOOPS:
+        yield Figure(
+            what="pipeline: items at maxsize 256 (peer: the same, unsupervised)",
+            loop=loop,
+            unit="/s",
+            rounds=effort.pairs,
+            geartrain=_pipeline("flow", loop, effort.remote_seconds),
+            peer=_between("read", "write", "geartrain", loop, 256, "reading", effort),
+            wanted=RatioAtLeast(0.97),
+        )
+
+
+def _pipeline(role: str, loop: str, amount: float) -> Job:
+    return Job("pipelines.py", (role, loop, str(amount)))
 
 
 def _between(role: str, beside: str, library: str, loop: str, maxsize: int, kind: str, effort: Effort) -> Job:

@@ -23,7 +23,7 @@ from msgspec import Struct
 from geartrain import Context, Daemon, Pipeline, ReceiveStream, RestartPolicy, SendStream, daemon
 from geartrain.engine.launcher import Launcher
 
-KILLS = 15
+KILLS = 9
 PROCESSES = 4
 IDLE_S = 10.0
 _LOOK_S = 0.002
