@@ -72,6 +72,8 @@ class Launcher:
         self.spec: PipelineSpec = pipeline.spec
         signatures = {name: signature_of(target) for name, target in targets.items()}
         self.carried = wiring.carried(self.spec, signatures)
+        self._windows = wiring.longest_windows(self.carried)
+        self._places = {daemon.name: daemon.process for daemon in self.spec.daemons}
         self._givers = wiring.type_givers(self.spec, signatures)
         self.roll = Roll(self.spec, watcher)
         self.processes = processes or RealProcesses()
@@ -187,9 +189,8 @@ class Launcher:
 
     def _order_of(self, daemon: DaemonSpec) -> DaemonOrder:
         assert daemon.run is not None
-        windows = wiring.longest_windows(self.carried)
         ends = [
-            self._end_of(channel, port, sends=sends, retain=2 * windows[channel.name].items + 2)
+            self._end_of(channel, port, sends=sends, retain=2 * self._windows[channel.name].items + 2)
             for channel in self.carried.channels
             for port, sends in ((channel.writer, True), (channel.reader, False))
             if port is not None and port.daemon == daemon.name
@@ -206,8 +207,7 @@ class Launcher:
     def _end_of(self, channel: ChannelSpec, port: object, *, sends: bool, retain: int) -> EndOrder:
         assert channel.writer is not None
         assert channel.reader is not None
-        daemons = {daemon.name: daemon for daemon in self.spec.daemons}
-        stays = daemons[channel.writer.daemon].process == daemons[channel.reader.daemon].process
+        stays = self._process_of(channel.writer.daemon) == self._process_of(channel.reader.daemon)
         address, curve = self._place_of(channel, stays=stays, sends=sends)
         return EndOrder(
             port=(channel.writer if sends else channel.reader).port,
@@ -475,7 +475,7 @@ class Launcher:
         return node
 
     def _process_of(self, daemon: str) -> str:
-        return next(spec.process for spec in self.spec.daemons if spec.name == daemon)
+        return self._places[daemon]
 
     def _is_command(self, process: str) -> bool:
         return any(daemon.command for daemon in self.daemons_of(process).values())
