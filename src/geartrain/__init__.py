@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from geartrain.errors import ServerGone as ServerGone
     from geartrain.errors import WireError as WireError
     from geartrain.errors import WouldBlock as WouldBlock
+    from geartrain.faces.testing import PipelineRunner as PipelineRunner
+    from geartrain.faces.testing import RunResult as RunResult
     from geartrain.ports.clock import Clock as Clock
     from geartrain.ports.clock import SimClock as SimClock
     from geartrain.ports.clock import WallClock as WallClock
@@ -90,6 +92,7 @@ _ROOMS = {
         "WireError",
         "WouldBlock",
     ),
+    "geartrain.faces.testing": ("PipelineRunner", "RunResult"),
     "geartrain.ports.clock": ("Clock", "SimClock", "WallClock"),
     "geartrain.ports.observer": ("Observer",),
     "geartrain.ports.places": ("private_dir",),

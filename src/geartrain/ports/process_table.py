@@ -6,6 +6,7 @@ so the table is read and the dead are left out.
 """
 
 import os
+import select
 import signal
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -80,6 +81,38 @@ def signals_of(pid: int) -> Signals | None:
     if said[b"State"].split()[0] in (b"Z", b"X"):
         return None
     return Signals(*(int(said[name], 16) for name in (b"ShdPnd", b"SigBlk", b"SigCgt")))
+
+
+def has_in_environment(pid: int, name: str, value: str) -> bool:
+    """Whether it was started with this, as children are by those who have it; False where that cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"{name}={value}".encode() in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def command_of(pid: int) -> str:
+    """The words it was started with; nothing when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def has_ended(pid: int, within_s: float) -> bool:
+    """Whether a process ends within a time; it may be anybody's."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        end = select.poll()
+        end.register(pidfd, select.POLLIN)
+        return bool(end.poll(within_s * 1000))
+    finally:
+        os.close(pidfd)
 
 
 def table() -> list[Entry]:
