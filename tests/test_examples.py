@@ -1,6 +1,7 @@
 """Every file in examples/ runs, as a script and by its `main` or `run`, on both loops, and does what it promises."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,68 +61,73 @@ def test_quick_prints_the_same_on_both_loops(loop: Loop, capsys: pytest.CaptureF
 # -- control --------------------------------------------------------------------------------------------------------
 
 
-def test_control_prints_a_summary_and_the_comparison_of_the_loops() -> None:
-    printed = script("control")
-    assert printed.startswith("60 s of virtual time passed in ")
-    assert "of real time, on asyncio" in printed
-    assert "The same program on trio" in printed
+def test_control_prints_a_summary_of_the_chosen_loop_and_the_comparison_with_the_other() -> None:
+    printed = script("control", "--loop", "trio")
+    assert printed.startswith("60.36 s of virtual time passed in ")
+    assert "of real time, on trio." in printed
+    assert "The same pipeline on asyncio" in printed
     assert "in the same order" in printed
 
 
 @both_loops
-def test_control_shows_the_chosen_loop(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
-    assert imported("control").main(["--loop", loop]) == 0
-    assert f"of real time, on {loop}." in capsys.readouterr().out
-
-
-@both_loops
-def test_control_keeps_its_rates_and_restarts_its_sensor(loop: Loop) -> None:
-    report = imported("control").run(loop)
-    restarts = report.restarts["sensor"]
-    assert report.passed_s == 60
-    assert report.took_s < 6
-    assert {name: report.cycles[name] for name in ("planner", "policy", "actuator")} == {
+def test_control_keeps_its_rates_and_restarts_its_sensor_with_a_fresh_state(loop: Loop) -> None:
+    report = imported("control").simulated(loop)
+    # The last goal is thought of for a quarter of a second; then the others end within a cycle each.
+    assert {name: len(report.of(name)) for name in ("planner", "policy", "actuator")} == {
         "planner": 60,
-        "policy": 600,
-        "actuator": 1200,
+        "policy": 603,
+        "actuator": 1207,
     }
-    assert set(report.worst_lateness_ns.values()) == {0}
-    assert restarts == len(report.failed_at_s) > 2
-    assert sum(report.restarts.values()) == restarts
+    assert {event.late_ns for event in report.events} == {0}
+    firsts = [event for event in report.of("sensor") if event.what.startswith("reading 1:")]
+    assert len(firsts) == 1 + len(report.lost_at_s) > 3
 
 
-def test_control_gives_every_life_of_the_sensor_a_fresh_state() -> None:
-    report = imported("control").run()
-    firsts = [line for line in report.log if " sensor reading 1: " in line]
-    assert len(firsts) == 1 + report.restarts["sensor"]
+def test_control_follows_its_goals() -> None:
+    report = imported("control").simulated()
+    goals = {event.at_ns: float(event.what.removeprefix("goal ")) for event in report.of("planner")}
+    places = {event.at_ns: float(event.what.removeprefix("at ")) for event in report.of("actuator")}
+    kept = [(goal, places[at_ns]) for at_ns, goal in goals.items() if goal == goals.get(at_ns - 4_000_000_000)]
+    assert len(kept) >= 12
+    assert all(abs(goal - place) < 0.25 for goal, place in kept)
 
 
-def test_control_loses_only_what_nobody_wanted_any_more() -> None:
-    channels = imported("control").run().channels
-    assert all(its.accepted == its.taken + its.dropped + its.current_buffer_used for its in channels.values())
-    assert channels["readings"].dropped > channels["readings"].taken > 500
-    assert channels["goals"].dropped == channels["commands"].dropped == 0
-
-
-def test_control_gives_the_same_log_on_both_loops_and_on_every_run() -> None:
+def test_control_does_the_same_on_both_loops_and_on_every_run() -> None:
     control = imported("control")
-    logs = [control.run(loop).log for loop in ("asyncio", "trio", "asyncio", "trio")]
-    assert logs == [logs[0]] * 4
+    runs = [control.simulated(loop, 20).events for loop in ("asyncio", "trio", "asyncio", "trio")]
+    assert runs == [runs[0]] * 4
 
 
 def test_control_says_where_two_runs_differ() -> None:
     control = imported("control")
-    one = control.run(seconds=2)
-    other = msgspec.structs.replace(one, backend="trio", log=[*one.log[:7], "another event", *one.log[8:]])
+    one = control.simulated(seconds=2)
+    events = [*one.events[:7], control.Event("nobody", "another event", 0, 0), *one.events[8:]]
+    other = msgspec.structs.replace(one, backend="trio", events=events)
     assert "DIFFER from event 7 on" in control.verdict(one, other)
     assert "another event" in control.verdict(one, other)
 
 
 @both_loops
-def test_control_runs_on_the_wall_clock_too(loop: Loop) -> None:
-    printed = script("control", "--real", "0.3", "--loop", loop)
-    assert f"on the wall clock, on {loop}." in printed
-    assert "actuator" in printed
+def test_control_runs_on_the_wall_clock_in_processes_too(loop: Loop) -> None:
+    printed = script("control", "--real", "1", "--loop", loop)
+    assert f"on the wall clock, in five processes on {loop}." in printed
+    assert re.search(r"planner +1 Hz +1 ", printed)
+    # Ten times a second for a bit more than a second, however busy the machine is.
+    assert re.search(r"policy +10 Hz +\d+ ", printed)
+
+
+# -- mixed ----------------------------------------------------------------------------------------------------------
+
+
+def test_mixed_goes_from_asyncio_to_trio_and_back() -> None:
+    assert script("mixed") == (
+        "1001 = 7 x 11 x 13\n"
+        "1729 = 7 x 13 x 19\n"
+        "65535 = 3 x 5 x 17 x 257\n"
+        "999983 = 999983\n"
+        "1000001 = 101 x 9901\n"
+        "5 numbers went from asyncio to trio and back.\n"
+    )
 
 
 # -- supervised -----------------------------------------------------------------------------------------------------
