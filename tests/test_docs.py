@@ -18,6 +18,7 @@ from msgspec import Struct
 
 import geartrain
 from geartrain import Context, Daemon, OnError, RestartPolicy, SimClock, Supervisor, simulate
+from tests.rules import keys
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -104,6 +105,20 @@ def leads_somewhere(page: Path, link: str) -> bool:
     target = page.parent / path if path else page
     headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
     return target.exists() and anchor in {"", *(heading.lower().replace(" ", "-") for heading in headings)}
+
+
+# -- the keys of a pipeline file ------------------------------------------------------------------------------------
+
+
+def test_the_page_of_pipeline_files_says_what_the_code_says() -> None:
+    """What is meant to change is written anew by `python -m tests.rules.keys`."""
+    assert keys.page() == keys.PAGE.read_text()
+
+
+@pytest.mark.parametrize("table", keys.TABLES, ids=lambda table: table.title)
+def test_every_key_of_a_pipeline_file_has_a_meaning_and_an_example_that_is_accepted(table: keys.Table) -> None:
+    assert set(table.keys) == keys.keys_of(table)
+    assert [said for name, key in table.keys.items() for said in keys.refusals(table, name, key.example)] == []
 
 
 # -- the table of what each way of dying means ----------------------------------------------------------------------
