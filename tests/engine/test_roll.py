@@ -1,5 +1,7 @@
 """How every daemon of a run is, as its process tells it, and who is told of each change."""
 
+from msgspec.structs import replace
+
 from geartrain.engine.roll import Roll, Standing, Watcher
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.orders import Report
@@ -100,3 +102,23 @@ def test_what_died_with_a_daemon_is_added_up() -> None:
     roll.lost("a", 3)
     roll.lost("a", 4)
     assert [standing.lost for standing in roll.standings()] == [7, 0]
+
+
+def test_each_failure_before_it_is_ready_is_a_restart_more() -> None:
+    roll, _, _ = roll_of("restart")
+    roll.spawned("a", 7)
+    for _ in range(3):
+        roll.failed(report("a"), escalates=False)
+    (standing,) = roll.standings()
+    assert (standing.state, standing.restarts) == ("restarting", 2)
+    roll.ready("a")
+    (standing,) = roll.standings()
+    assert (standing.state, standing.restarts) == ("running", 3)
+
+
+def test_who_fails_to_clean_up_is_not_said_to_be_made_anew() -> None:
+    roll, scribe, _ = roll_of("restart")
+    roll.spawned("a", 7)
+    roll.ready("a")
+    roll.failed(replace(report("a"), phase="on_stop"), escalates=False)
+    assert scribe.told[-1] == "a failed: ValueError: bad (in on_stop)"

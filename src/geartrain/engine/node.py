@@ -270,6 +270,8 @@ class Node(Observer):
         self._places: dict[str, Place] = {}
         self._attempts: dict[str, int] = {}
         self._failed: set[str] = set()
+        # A daemon has called `sys.exit`: the process ends by that, and its policy decides what it means.
+        self._exits = False
         self._outbox: list[bytes] = []
         self._news = anyio.Event()
         self._saying = Lock()
@@ -375,12 +377,15 @@ class Node(Observer):
 
     def on_daemon_error(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
         self._failed.add(daemon)
+        self._exits = self._exits or not isinstance(error, Exception)
         self.say(Counts(0, self._places[daemon].counts()))
         self.say(Failed(self.report(daemon, phase, error), escalates=False))
 
     def on_daemon_stop(self, daemon: str) -> None:
         place = self._places[daemon]
         assert self._discards is not None
+        if self._exits:
+            return
         if daemon not in self._failed and place.go.is_set():
             # Who was cancelled by a stop has not let go of its channels, and the process may live on without it.
             self._discards.start_soon(self.finish, place)
@@ -467,14 +472,21 @@ async def live(order: NodeOrder) -> int:
     async with control, anyio.create_task_group() as tasks:
         node = Node(order, control, tasks)
         failures: list[BaseException] = []
+        exits: list[BaseException] = []
         try:
             await node.live()
+        except* SystemExit as group:
+            exits.extend(leaves(group))
         except* Exception as group:
             failures.extend(leaves(group))
-        for error in failures[:1]:
-            node.say(Failed(_last_report(node, order, error), escalates=True))
+        for error in [] if exits else failures[:1]:
+            final = isinstance(error, DaemonError)
+            node.say(Failed(_last_report(node, order, error), escalates=True, final=final))
         await node.say_what_is_left()
         tasks.cancel_scope.cancel()
+    for exit_ in exits:
+        # As it is: in a group its code would be lost.
+        raise exit_
     return FAILED if failures else 0
 
 

@@ -65,6 +65,7 @@ class NodeProcess(Child):
     def __init__(self, launcher: "Launcher", process: str) -> None:
         super().__init__(launcher, process)
         self.report: Report | None = None
+        self._is_final = False
         self._daemons = launcher.left_of(process)
         self._ready: set[str] = set()
         self._control: anyio.abc.SocketStream | None = None
@@ -74,6 +75,8 @@ class NodeProcess(Child):
         self._asked = 0
         self._answered = 0
         self._gone = False
+        # What ends the pipeline, whatever the policy is: it has been asked over there.
+        self._final: PipelineFailed | None = None
         # Why it was ended from here, for the words about its end.
         self._verdict = ""
 
@@ -127,7 +130,8 @@ class NodeProcess(Child):
                 await self._hear_some()
 
     def _unready(self) -> list[DaemonSpec]:
-        return [spec for name, spec in self._daemons.items() if name not in self._ready]
+        # Who has failed in `on_start`, and is ignored, will never be ready.
+        return [spec for name, spec in self._daemons.items() if name not in self._ready | self.ended]
 
     async def _end_late_start(self, late: list[str], limit_s: float) -> None:
         """Say where it stands, and end it. Raises what its policy is asked about."""
@@ -184,15 +188,24 @@ class NodeProcess(Child):
         self._gone = self._again = False
 
     def _judge(self, exited: Exit) -> None:
+        assert self._process is not None
         if self.report is not None:
             self._launcher.failure = self.report
-            raise PipelineFailed(str(self.report), self.report.trace)
-        if exited.code != 0 and self._launcher.left_of(self.name):
-            assert self._process is not None
-            how = f"{exited}{self._verdict}"
+            failed = PipelineFailed(str(self.report), self.report.trace)
+            if not self._is_final:
+                raise failed
+            self._final = failed
+            return
+        left = self._launcher.left_of(self.name).keys()
+        how = f"{exited}{self._verdict}"
+        if exited.code == 0 and left - self.ended:
+            how += ", before its daemons had returned"
+        if left and (exited.code != 0 or left - self.ended):
             self._launcher.roll.gone(self.name, how)
             tail = "".join(f"\n    {line}" for line in self.last_lines())
             raise ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {how}{tail}")
+        if exited.code != 0:
+            self._launcher.warn(f"process {self.name!r} (pid {self._process.pid}): {how}, after it had finished")
 
     # -- whether its loop turns -----------------------------------------------------------------------------------
 
@@ -240,6 +253,9 @@ class NodeProcess(Child):
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end()
+        if self._final is not None:
+            # A cleanup that fails is never tried again, so nobody is started again by this.
+            raise self._final
 
     async def _quit(self) -> None:
         """Somebody else's failure may have ended the run: the daemons here may clean up all the same."""
@@ -294,11 +310,11 @@ class NodeProcess(Child):
                 self._ready.add(daemon)
                 self._launcher.roll.ready(daemon)
                 self._launcher.lives(self.name)
-            case Failed(report, escalates):
+            case Failed(report, escalates, final):
                 self._launcher.note(report)
                 self._launcher.roll.failed(report, escalates=escalates)
                 if escalates:
-                    self.report = report
+                    self.report, self._is_final = report, final
                 else:
                     self._launcher.restart_cone(report.daemon)
             case Returned(daemon):

@@ -95,7 +95,10 @@ class Roll:
         entry = self._entries[report.daemon]
         if not escalates or entry.last_error is None:
             self._fail(entry, f"{report.error} (in {report.phase})")
-        if not escalates and entry.spec.on_error == "restart":
+        # Nobody is made anew after a cleanup that failed.
+        if not escalates and entry.spec.on_error == "restart" and report.phase != "on_stop":
+            # It had been made anew, and has failed again before it was ready.
+            entry.restarts += entry.state == "restarting"
             self._become(entry, "restarting")
 
     def hangs(self, process: str, how: str) -> None:

@@ -154,10 +154,11 @@ class Stop(Word, frozen=True, tag="stop"):
 
 
 class Failed(Word, frozen=True, tag="failed"):
-    """A daemon failed. `escalates`: its policy does not absorb it, and the pipeline ends by it."""
+    """A daemon failed. `escalates`: its process ends by it; `final`: so does the pipeline, its policy has spoken."""
 
     report: Report
     escalates: bool
+    final: bool = False
 
 
 class Ended(Word, frozen=True, tag="ended"):
