@@ -5,10 +5,12 @@ A block marked `python` is a script of its own. A block marked `text` right afte
 
 import logging
 import re
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Literal
 
@@ -105,6 +107,24 @@ def leads_somewhere(page: Path, link: str) -> bool:
     target = page.parent / path if path else page
     headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
     return target.exists() and anchor in {"", *(heading.lower().replace(" ", "-") for heading in headings)}
+
+
+# -- the first pipeline ---------------------------------------------------------------------------------------------
+
+
+def test_the_first_pipeline_of_the_start_page_runs_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "start.md").read_text()
+    for name, text in re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(text)
+    [(command, printed)] = re.findall(
+        r"^    (geartrain run [^\n]*)\n\n```output\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
+    )
+    with TemporaryDirectory(prefix="gt-") as place:  # not below pytest's folder: the path of a socket must be short
+        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+            monkeypatch.setenv(name, place)
+        arguments = [sys.executable, "-m", *command.split()]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, printed), done.stderr
 
 
 # -- the keys of a pipeline file ------------------------------------------------------------------------------------

@@ -455,6 +455,8 @@ def _tables(file: Path) -> Any:
             return _yaml(text, str(file))
         case suffix:
             said = f"ends in {suffix or 'nothing'!r}; a pipeline file is .toml, .json or .yaml"
+            if suffix == ".py":
+                said += f"; a Pipeline of a module is named as {file.stem}:pipeline"
             raise PipelineFaulty([Fault(str(file), "", said)])
 
 

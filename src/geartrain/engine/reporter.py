@@ -70,7 +70,8 @@ class Reporter:
         match order:
             # How a process ended says it all; a traceback would be that of whoever waited for it.
             case Pause(delay_s) if isinstance(error, ProcessFailed):
-                logger.warning("%s; again in %g s", error, delay_s)
+                said, *last_lines = str(error).splitlines()
+                logger.warning("%s", "\n".join((f"{said}; again in {delay_s:g} s", *last_lines)))
             case Pause(delay_s):
                 logger.warning("daemon %r failed; again in %g s", daemon, delay_s, exc_info=error)
             case End(None):

@@ -239,7 +239,8 @@ def _say_more(launcher: Launcher, follower: Follower) -> None:
     if launcher.failure is not None:
         process = launcher.failure.process
         lines = launcher.last_lines.get(process, [])[-LAST_LINES:]
-        follower.show("".join([f"\nthe last lines of process {process}:\n", *(f"    {line}\n" for line in lines)]))
+        if lines:
+            follower.show("".join([f"\nthe last lines of process {process}:\n", *(f"    {line}\n" for line in lines)]))
     follower.say(f"more is in the logs: geartrain logs --run {launcher.run.run_id}")
 
 
