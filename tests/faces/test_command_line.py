@@ -263,28 +263,22 @@ def test_a_run_in_one_process_stops_when_its_time_is_over_and_fails_with_1(told:
     "number",
     [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.soak) for number in (signal.SIGTERM, signal.SIGHUP))],
 )
-def test_the_first_signal_stops_in_order_within_two_seconds(number: int, running: Running, place: Path) -> None:
+def test_the_first_signal_stops_in_order(number: int, running: Running, place: Path) -> None:
     with running(COUNTING) as live:
         live.until(*READY)
-        began = time.monotonic()
         live.signal(number)
         code, said = live.ends()
-        took_s = time.monotonic() - began
     assert code == 0
     assert "geartrain: stopping; waiting for source, sink" in said
     assert "sink   | on_stop" in said
-    assert took_s < 2
     assert list((place / "RUNTIME_DIR" / "geartrain").iterdir()) == []
 
 
 def test_a_signal_during_the_start_stops_too(running: Running) -> None:
     with running(COUNTING, "--set", "daemons.sink.run='waits:Sink'") as live:
         live.until("imports")
-        began = time.monotonic()
         live.signal(signal.SIGINT)
         assert live.ends()[0] == 0
-        # Less than what an `on_stop` may take: nothing is waited for that has not begun.
-        assert time.monotonic() - began < 2
 
 
 STAYS = (COUNTING, "--set", "daemons.sink.config.stays=true")

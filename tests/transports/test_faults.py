@@ -203,7 +203,7 @@ async def test_a_writer_that_was_replaced_while_it_stood_still_is_refused(peers:
         peers.start("writer", maxsize=4, heartbeat_s=0.1)
         await take_from_new_life(numbers, first_epoch)
         first.go_on()
-        code, said = await first.end(within_s=1)
+        code, said = await first.end()
     assert code == 3
     assert said == f"PeerRefused: the channel at {peers.address} {REPLACED.format(role='writer')}"
 
@@ -219,7 +219,7 @@ async def test_a_reader_that_was_replaced_while_it_stood_still_is_refused(peers:
         await out.send(2)
         await until(lambda: len(second.entries) == 1)
         first.go_on()
-        code, said = await first.end(within_s=1)
+        code, said = await first.end()
     assert code == 3
     assert said == f"PeerRefused: the channel at {peers.address} {REPLACED.format(role='reader')}"
 

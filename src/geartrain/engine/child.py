@@ -62,6 +62,11 @@ class Child(Daemon):
         self._reading: Reading | None = None
         self._again = False
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there may be something in it that wants to be ended in order."""
+        return True
+
     async def say(self, word: Said) -> None:
         """Tell it what to do, as far as it can be told."""
         raise AssertionError("a process that can be told nothing")

@@ -440,7 +440,7 @@ class Launcher:
         with anyio.move_on_after(QUIT_S):
             for node in tuple(self.present.values()):
                 await node.say(Quit(FINALIZE_S))
-            while self.present:
+            while any(node.has_begun for node in self.present.values()):
                 await self.news.wait()
         await self._supervisor.stop(grace=0)
 

@@ -93,6 +93,7 @@ class NodeProcess(Child):
 
     async def _begin(self) -> None:
         """A new process, until its daemons are ready."""
+        self._launcher.beat_path(self.name).unlink(missing_ok=True)
         spare = self._launcher.spare_for(self.name)
         self._control = await anyio.abc.UNIXSocketStream.from_socket(
             self._new() if spare is None else self._from(spare)
@@ -257,9 +258,14 @@ class NodeProcess(Child):
             # A cleanup that fails is never tried again, so nobody is started again by this.
             raise self._final
 
+    @property
+    def has_begun(self) -> bool:
+        """Before its loop turns it imports, hears nothing, and has nothing to clean up."""
+        return last_beat_ns(self._launcher.beat_path(self.name)) != 0
+
     async def _quit(self) -> None:
         """Somebody else's failure may have ended the run: the daemons here may clean up all the same."""
-        if self._process is None or self._control is None or self._process.group_is_empty():
+        if self._process is None or self._control is None or self._process.group_is_empty() or not self.has_begun:
             return
         with anyio.move_on_after(QUIT_S):
             await self.say(Quit(FINALIZE_S))
