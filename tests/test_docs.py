@@ -19,7 +19,8 @@ import pytest
 from msgspec import Struct
 
 import geartrain
-from geartrain import Context, Daemon, OnError, RestartPolicy, SimClock, Supervisor, simulate
+from geartrain import Context, Daemon, OnError, Pipeline, RestartPolicy, SimClock, Supervisor, simulate
+from geartrain.rules.pipeline_file import parsed, read
 from tests.rules import keys
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,9 @@ Loop = Literal["asyncio", "trio"]
 LOOPS: tuple[Loop, ...] = ("asyncio", "trio")
 
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n*^```text\n(?P<printed>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+
+
+TOML = r"^```toml\n(.*?)^```$"
 
 
 class Example(Struct, frozen=True):
@@ -107,6 +111,25 @@ def leads_somewhere(page: Path, link: str) -> bool:
     target = page.parent / path if path else page
     headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
     return target.exists() and anchor in {"", *(heading.lower().replace(" ", "-") for heading in headings)}
+
+
+def files_of_pages() -> Iterator[object]:
+    for page in PAGES:
+        for number, text in enumerate(re.findall(TOML, page.read_text(), re.MULTILINE | re.DOTALL)):
+            yield pytest.param(text, id=f"{page.name}:{number}")
+
+
+@pytest.mark.parametrize("text", list(files_of_pages()))
+def test_a_pipeline_file_of_a_page_says_nothing_that_is_refused(text: str) -> None:
+    name_of_a_part = "is missing; give the pipeline a name"
+    assert [fault for fault in read(parsed(text, "toml", "")).faults if not fault.said.startswith(name_of_a_part)] == []
+
+
+def test_nothing_is_wrong_with_the_pipeline_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [text] = re.findall(TOML, (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "home.toml").write_text(text)
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    assert Pipeline.from_file(tmp_path / "home.toml").check() == ()
 
 
 # -- the first pipeline ---------------------------------------------------------------------------------------------
