@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from geartrain.errors import BadValue
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef, ProcessSpec
@@ -16,6 +17,7 @@ from geartrain.rules.wiring import (
     Window,
     carried,
     check,
+    in_custody,
     is_repeated,
     longest_windows,
     restart_cone,
@@ -684,5 +686,41 @@ def test_the_windows_of_a_long_chain_need_no_deep_stack() -> None:
 
 
 def test_what_a_daemon_sends_comes_again_when_its_items_are_kept_by_others() -> None:
-    spec = flow("abcde", ab={}, bc={"policy": "latest"}, cd={"keep": "taken"}, ae={}, ce={"policy": "drop_oldest"})
+    spec = flow("abcde", bc=LOSSY, cd=TAKEN)
     assert [name for name in "abcde" if is_repeated(spec, name)] == ["b", "e"]
+
+
+# -- custody ----------------------------------------------------------------------------------------------------------
+
+
+def together(spec: PipelineSpec, *houses: str) -> PipelineSpec:
+    """The same with some daemons in one process, as "bc"."""
+    process = {name: house for house in houses for name in house}
+    daemons = tuple(replace(daemon, process=process.get(daemon.name, daemon.name)) for daemon in spec.daemons)
+    return replace(spec, daemons=daemons)
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        (together(flow("abc"), "bc"), {"bc"}),
+        (together(flow("abc"), "ab"), set()),
+        (together(flow("abc"), "abc"), set()),
+        (together(flow("abcd"), "bcd"), {"bc", "cd"}),
+        (together(flow("abcd"), "bc"), {"bc"}),
+        (together(flow("abcd", ab=LOSSY), "bcd"), set()),
+        (together(flow("abcd", ab=TAKEN), "bcd"), set()),
+        (together(flow("abcd", bc=LOSSY), "bcd"), set()),
+        # It is waited for until it is taken, and what comes behind it is not.
+        (together(flow("abcd", bc=TAKEN), "bcd"), {"bc"}),
+        # What is only mixed with it may be what came of it.
+        (together(flow("abd", "cbe"), "bcde"), {"bd", "be"}),
+        (together(flow("ab", "bcb", cb=TAKEN), "bc"), {"bc", "cb"}),
+        (together(flow("bcb", cb=TAKEN), "bc"), set()),
+        (flow("abcd"), set()),
+    ],
+)
+def test_a_channel_in_a_process_takes_part_where_another_process_keeps_what_it_came_of(
+    spec: PipelineSpec, found: set[str]
+) -> None:
+    assert in_custody(spec) == found

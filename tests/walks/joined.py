@@ -12,17 +12,22 @@ from tests.walks.parts import Frame, is_first_time, misbehave
 
 
 class Counter(Daemon):
-    """Sends every so manieth number from the first on, and returns."""
+    """Sends every so manieth number from the first on, until the file `enough` is there; says how far it came."""
 
-    def __init__(self, out: SendStream[Frame], first: int, step: int, total: int, pause_s: float) -> None:
+    def __init__(self, out: SendStream[Frame], enough: str, upto: str, first: int = 0, step: int = 1) -> None:
         self.out = out
-        self.numbers = range(first, total, step)
-        self.pause_s = pause_s
+        self.enough = Path(enough)
+        self.upto = Path(upto)
+        self.first = first
+        self.step = step
 
     async def run(self, ctx: Context) -> None:
-        for number in self.numbers:
+        number = self.first
+        while not self.enough.exists():
             await self.out.send(Frame(number))
-            await anyio.sleep(self.pause_s)
+            number += self.step
+            await anyio.sleep(0.002)
+        self.upto.write_text(str(number))
 
 
 class Careless(Daemon):

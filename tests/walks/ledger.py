@@ -17,10 +17,14 @@ class Ledger:
         rows = [line.split() for line in self.path.read_text().splitlines()] if self.path.exists() else []
         return [(int(number), repeated == "1") for number, repeated in rows]
 
+    def __len__(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
     def assert_complete(self, total: int, but: Iterable[int] = ()) -> None:
         """Nothing is lost, every repeat is marked, and what is not one only rises."""
         entries = self.entries
-        assert {number for number, _ in entries} == set(range(total)) - set(but)
+        got, wanted = {number for number, _ in entries}, set(range(total)) - set(but)
+        assert (sorted(wanted - got), sorted(got - wanted)) == ([], [])
         for stream in range(self.streams):
             once = [number for number, repeated in entries if number % self.streams == stream and not repeated]
             assert len(once) == len(set(once))

@@ -104,6 +104,15 @@ async def test_two_daemons_of_one_process_lose_nothing_either(anyio_backend: Loo
     ledger.assert_complete(100)
 
 
+async def test_a_daemon_that_shares_the_process_of_its_source_loses_nothing_when_it_is_made_anew(
+    anyio_backend: Loop, ledger: Ledger
+) -> None:
+    middles = [{"process": "source", "at": 30}, {"process": "source", "at": 70}]
+    await run(chain(anyio_backend, ledger, total=100, middles=middles))
+    ledger.assert_complete(100)
+    assert (70, True) in ledger.entries
+
+
 async def test_a_daemon_whose_failure_ends_the_pipeline_is_named_with_its_traceback(
     anyio_backend: Loop, ledger: Ledger
 ) -> None:

@@ -33,7 +33,7 @@ def open_channel(maxsize: float = 0, *, policy: Policy = "block", ack: Ack = "ba
     one_of("ack", ack, ACKS)
     if not isinstance(name, str):
         raise BadType(f"a channel's name must be a string, got {name!r}")
-    pipe: _Pipe[T] = _Pipe(_checked_maxsize(maxsize, policy), policy, ack, name)
+    pipe: Pipe[T] = Pipe(_checked_maxsize(maxsize, policy), policy, ack, name)
     return Channel(pipe.sender, pipe.receiver)
 
 
@@ -51,7 +51,7 @@ def _checked_maxsize(maxsize: float, policy: Policy) -> float:
     return maxsize
 
 
-class _Pipe(Generic[T]):
+class Pipe(Generic[T]):
     """What both ends share. `limit` is how many items there is room for right now."""
 
     __slots__ = (
@@ -92,8 +92,8 @@ class _Pipe(Generic[T]):
         self.asker: Asker | None = None
         self.reader_asks = False
         self.drainer: Wait | None = None
-        self.sender = _Sender(self)
-        self.receiver = _Receiver(self)
+        self.sender = Sender(self)
+        self.receiver = Receiver(self)
 
     def make_room(self) -> bool:
         """What the lossy policies do when there is none: something is dropped. False when it is the new item."""
@@ -170,17 +170,17 @@ class _Pipe(Generic[T]):
         return f"channel {self.name!r}" if self.name else f"a channel of maxsize {self.maxsize}"
 
 
-class _Sender(WritingEnd[T]):
+class Sender(WritingEnd[T]):
     """The writing end of a pipe."""
 
     __slots__ = ("_pipe",)
 
-    def __init__(self, pipe: _Pipe[T]) -> None:
+    def __init__(self, pipe: Pipe[T]) -> None:
         super().__init__(pipe)
         self._pipe = pipe
 
     @property
-    def _other_end(self) -> "_Receiver[T]":
+    def _other_end(self) -> "Receiver[T]":
         return self._pipe.receiver
 
     async def send(self, item: T) -> None:
@@ -235,17 +235,17 @@ class _Sender(WritingEnd[T]):
         return self._pipe.statistics()
 
 
-class _Receiver(ReadingEnd[T]):
+class Receiver(ReadingEnd[T]):
     """The reading end of a pipe."""
 
     __slots__ = ("_pipe",)
 
-    def __init__(self, pipe: _Pipe[T]) -> None:
+    def __init__(self, pipe: Pipe[T]) -> None:
         super().__init__(pipe)
         self._pipe = pipe
 
     @property
-    def _other_end(self) -> _Sender[T]:
+    def _other_end(self) -> Sender[T]:
         return self._pipe.sender
 
     async def receive(self) -> T:
@@ -292,12 +292,15 @@ class _Receiver(ReadingEnd[T]):
         return Mark(0, self._pipe.taken)
 
     def done(self, mark: Mark) -> None:
-        pipe = self._pipe
+        self._check_done(mark)
+        self._pipe.done_with(mark.sequence)
+
+    def _check_done(self, mark: Mark) -> None:
+        pipe, last = self._pipe, self.mark
         if pipe.ack != "manual":
             raise not_manual(pipe, pipe.ack)
-        if mark > self.mark:
-            raise BadValue(f"{pipe}: done() got {mark}, but the last item handed over here is {self.mark}")
-        pipe.done_with(mark.sequence)
+        if (mark.epoch, mark.sequence) > (last.epoch, last.sequence):
+            raise BadValue(f"{pipe}: done() got {mark}, but the last item handed over here is {last}")
 
     def ack_manually(self) -> None:
         pipe = self._pipe

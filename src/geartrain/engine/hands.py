@@ -26,8 +26,13 @@ class KeptInput(Protocol):
     @property
     def is_manual(self) -> bool: ...
 
-    def keep_with(self, took: Callable[[Mark], None], released: Callable[[Mark], None]) -> None:
-        """From now on say which item was taken, and up to where the daemon wants none any more."""
+    def keep_with(
+        self, took: Callable[[Mark], None], released: Callable[[Mark], None], *, if_needed: bool = False
+    ) -> None:
+        """From now on say which item was taken, and up to where the daemon wants none any more, and wait for `settle`.
+
+        `if_needed`: not where nothing can be lost by it.
+        """
 
     def settle(self, upto: Mark, *, at_once: bool) -> None:
         """Up to here nothing will be needed again; the writer hears of it at once, or soon."""
@@ -57,17 +62,14 @@ class Hands:
         self._custody = Custody()
         self._inputs = inputs
         self._outputs = outputs
-        self._keeps = False
+        self._keeps_all = False
         # Who has no outputs is done with what it has asked past; its inputs know that alone, and cheaper.
         if outputs:
-            self._keep()
+            self._keep(if_needed=True)
 
-    def _keep(self) -> None:
-        if self._keeps:
-            return
-        self._keeps = True
+    def _keep(self, *, if_needed: bool) -> None:
         for place, end in enumerate(self._inputs):
-            end.keep_with(partial(self._took, place), partial(self._released, place))
+            end.keep_with(partial(self._took, place), partial(self._released, place), if_needed=if_needed)
         for out in self._outputs:
             out.watch(self._review)
 
@@ -76,7 +78,9 @@ class Hands:
         """All that is received inside becomes stable together. Left by an error or a cancellation, nothing does."""
         if self._custody.in_step:
             raise NotInUse("a step is open in this daemon already; end it before the next, for one step is one whole")
-        self._keep()
+        if not self._keeps_all:
+            self._keeps_all = True
+            self._keep(if_needed=False)
         before = [end.mark for end in self._inputs]
         self._custody.begin_step()
         try:
@@ -111,6 +115,8 @@ class Hands:
             out.mark_repeats(repeats)
 
     def _review(self) -> None:
+        if not self._custody.waits:
+            return
         done = list(self._custody.settled([out.safe for out in self._outputs]))
         for place, upto in done:
             # What becomes stable together is said together, so that hardly any death comes between.

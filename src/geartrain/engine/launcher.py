@@ -74,6 +74,7 @@ class Launcher:
         self.carried = wiring.carried(self.spec, signatures)
         self._windows = wiring.longest_windows(self.carried)
         self._places = {daemon.name: daemon.process for daemon in self.spec.daemons}
+        self._in_custody = wiring.in_custody(self.carried)
         self._givers = wiring.type_givers(self.spec, signatures)
         self.roll = Roll(self.spec, watcher)
         self.processes = processes or RealProcesses()
@@ -224,6 +225,7 @@ class Launcher:
             keep=channel.keep,
             retain=channel.retain or max(retain, channel.maxsize, 1),
             max_deliveries=channel.max_deliveries,
+            takes_part=not stays or channel.name in self._in_custody,
             giver=self._giver_of(channel.name, (channel.writer if sends else channel.reader).daemon),
             counter=str(self.run.folder / f"{self.run.socket_path(channel.name).name}.count") if sends else None,
             over=self._how_gone(channel.writer.daemon, channel.reader.daemon, sends=sends),

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -32,8 +33,9 @@ from geartrain.engine.daemon import Daemon
 from geartrain.engine.declare import Target, build, load_daemon, signature_of
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.hands import Hands
+from geartrain.engine.inside import InsideReceive, InsideSend, Shelf
 from geartrain.engine.options import ChannelOptions, new_number
-from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, writing
+from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, set_aside, writing
 from geartrain.engine.reporter import report_of
 from geartrain.engine.signal import Lock, Signal
 from geartrain.engine.spare import become
@@ -47,6 +49,7 @@ from geartrain.ports.observer import Observer
 from geartrain.ports.parking import call_later
 from geartrain.ports.process import take_bootstrap
 from geartrain.ports.stacks import show_stacks
+from geartrain.ports.tally import Tally
 from geartrain.ports.transport import load
 from geartrain.rules.calls import Reply, Request
 from geartrain.rules.counts import EndCounts
@@ -89,6 +92,10 @@ FAILED = 1
 BEAT_S = 0.2
 
 End = SendStream[Any] | ReceiveStream[Any]
+Input = RemoteReceive[Any] | InsideReceive[Any]
+Output = RemoteSend[Any] | InsideSend[Any]
+INPUTS = (RemoteReceive, InsideReceive)
+OUTPUTS = (RemoteSend, InsideSend)
 CallEnd = Caller[Any, Any] | Calls[Any, Any]
 
 
@@ -107,17 +114,17 @@ class Place:
         self.hands = Hands((), ())
 
     @property
-    def inputs(self) -> list[RemoteReceive[Any]]:
-        return [end for _, end in self.ends if isinstance(end, RemoteReceive)]
+    def inputs(self) -> list[Input]:
+        return [end for _, end in self.ends if isinstance(end, INPUTS)]
 
     @property
-    def outputs(self) -> list[RemoteSend[Any]]:
-        return [end for _, end in self.ends if isinstance(end, RemoteSend)]
+    def outputs(self) -> list[Output]:
+        return [end for _, end in self.ends if isinstance(end, OUTPUTS)]
 
     @property
-    def in_hand(self) -> list[RemoteReceive[Any]]:
+    def in_hand(self) -> list[Input]:
         """The inputs whose items the daemon has in hand. Replies go straight to who waits for them."""
-        return [end for order, end in self.ends if isinstance(end, RemoteReceive) and not self._is_reply(order)]
+        return [end for order, end in self.ends if isinstance(end, INPUTS) and not self._is_reply(order)]
 
     def _is_reply(self, order: EndOrder) -> bool:
         port = self._ports[order.port]
@@ -180,10 +187,10 @@ class Place:
             await out.aclose()
         async with anyio.create_task_group() as tasks:
             for order, end in self.ends:
-                if isinstance(end, RemoteReceive) and order.port in self._call_ends:
+                if isinstance(end, INPUTS) and order.port in self._call_ends:
                     # Nobody answers, and nobody waits for an answer.
                     await end.aclose()
-                elif isinstance(end, RemoteReceive):
+                elif isinstance(end, INPUTS):
                     tasks.start_soon(_discard, end)
 
 
@@ -209,6 +216,20 @@ def _wire_type(port: Port, order: EndOrder) -> Any:
     return envelope[item.type]
 
 
+def _shelf(end: EndOrder, aside: str) -> Shelf[Any]:
+    return Shelf(
+        end.channel,
+        end.maxsize,
+        policy=end.policy,
+        ack=end.ack,
+        keep=end.keep,
+        takes_part=end.takes_part,
+        epoch=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        max_deliveries=end.max_deliveries,
+        aside=partial(set_aside, aside, end.address),
+    )
+
+
 async def _over(order: EndOrder) -> End:
     """An end whose other end is gone for good."""
     if order.sends and order.over == "ignored":
@@ -219,13 +240,14 @@ async def _over(order: EndOrder) -> End:
     return channel.send if order.sends else channel.recv
 
 
-async def _discard(end: RemoteReceive[Any]) -> None:
+async def _discard(end: Input) -> None:
     try:
         while True:
             await end.wait_item()
             end.discard_oldest()
     except EndOfStream:
-        return
+        # Its writer need not wait for what nobody will ever declare done.
+        await end.aclose()
 
 
 class Piped(Daemon):
@@ -243,10 +265,9 @@ class Piped(Daemon):
 
     async def run(self, ctx: Context) -> None:
         assert self._inner is not None
-        for end in self._place.inputs:
-            await end.wait_connected()
-        for out in self._place.outputs:
-            await out.wait_connected()
+        for end in (*self._place.inputs, *self._place.outputs):
+            if isinstance(end, RemoteReceive | RemoteSend):
+                await end.wait_connected()
         self._node.say(Ready(self.name))
         await self._place.go.wait()
         await self._inner.run(self._with_steps(ctx))
@@ -278,7 +299,8 @@ class Node(Observer):
         self._beat = Beat(Path(order.beat))
         self._supervisor = Supervisor(observer=self)
         self._discards: anyio.abc.TaskGroup | None = None
-        self._taps: dict[str, tuple[RemoteSend[Any], Tap]] = {}
+        self._taps: dict[str, tuple[Output, Tap]] = {}
+        self._shelves: dict[str, Shelf[Any]] = {}
 
     def say(self, word: Said) -> None:
         self._outbox.append(to_line(word))
@@ -327,6 +349,9 @@ class Node(Observer):
                 if end.over:
                     ends.append((end, await _over(end)))
                     continue
+                if end.address.startswith("inner://") and ports[end.port].reply is None:
+                    ends.append((end, self._inside(end)))
+                    continue
                 transport = inner if end.address.startswith("inner://") else load(end.transport)
                 port, options = self._typed(ports[end.port], end.giver), self._options(end)
                 opening: AbstractAsyncContextManager[End] = (writing if end.sends else reading)(
@@ -337,6 +362,14 @@ class Node(Observer):
                     last.mourn_with(partial(self._mourn, end.channel))
             self._places[order.name] = Place(order, target, ends)
             yield
+
+    def _inside(self, end: EndOrder) -> InsideSend[Any] | InsideReceive[Any]:
+        """An end of a channel whose other end is here too: whoever comes first opens it."""
+        shelf = self._shelves.get(end.channel) or _shelf(end, self._order.aside)
+        self._shelves[end.channel] = shelf
+        if end.counter is not None:
+            shelf.count_in(Tally(Path(end.counter), shelf.epoch))
+        return shelf.sender if end.sends else shelf.receiver
 
     def _mourn(self, channel: str, loss: Loss) -> None:
         if loss.lost != 0:
@@ -443,7 +476,7 @@ class Node(Observer):
     def _open_tap(self, channel: str) -> None:
         for place in self._places.values():
             for order, end in place.ends:
-                if order.channel == channel and isinstance(end, RemoteSend) and channel not in self._taps:
+                if order.channel == channel and isinstance(end, OUTPUTS) and channel not in self._taps:
                     tap = end.tap()
                     self._taps[channel] = (end, tap)
                     self._tasks.start_soon(tap.show, partial(self._tell, channel))

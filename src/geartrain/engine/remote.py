@@ -431,7 +431,9 @@ class RemoteReceive(ReadingEnd[T]):
     def is_manual(self) -> bool:
         return self._reader.manual
 
-    def keep_with(self, took: Callable[[Mark], None], released: Callable[[Mark], None]) -> None:
+    def keep_with(
+        self, took: Callable[[Mark], None], released: Callable[[Mark], None], *, if_needed: bool = False
+    ) -> None:
         """From now on somebody else decides when an item is stable, and calls `settle`."""
         self._took = took
         self._reader.keep_with(released)
@@ -562,7 +564,7 @@ async def writing(
         lives=() if tally is None else tally.lives,
     )
     link = transport.open(address, bind=bind, settings=options.link)
-    wire: WritingWire[Any] = WritingWire(session, link, partial(_set_aside, options.aside, address))
+    wire: WritingWire[Any] = WritingWire(session, link, partial(set_aside, options.aside, address))
     of_bytes = item_type in (bytes, bytearray, memoryview)
     end = (RemoteSendBytes if of_bytes else RemoteSend)(wire, None if tally is None else tally.write)
     async with running(wire):
@@ -585,7 +587,7 @@ async def writing(
             raise PeerLost(f"{wire}: closed with {left} messages that the reader has not said to be done with")
 
 
-def _set_aside(folder: Any, address: str, poison: Poison) -> None:
+def set_aside(folder: Any, address: str, poison: Poison) -> None:
     """Keep an item that has killed its readers where somebody may look at it."""
     place = private_dir("aside") if folder is None else Path(folder)
     name = address.rpartition("/")[2]

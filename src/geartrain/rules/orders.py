@@ -61,6 +61,8 @@ class EndOrder(Struct, frozen=True, kw_only=True):
     keep: Keep = "stable"
     retain: int | None = None
     max_deliveries: int | None = None
+    # Within a process: what came of items that another process keeps may be in it.
+    takes_part: bool = True
     # A recipe carries items of any type: then another daemon along the way says of which.
     giver: Giver | None = None
     counter: str | None = None

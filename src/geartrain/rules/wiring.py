@@ -3,6 +3,7 @@
     check(spec, signatures)      faults: names, ends, types, cycles, config, settings that cannot be
     start_order(spec)            sinks first, so that every reader listens before its writer speaks
     restart_cone(spec, daemon)   who is restarted along with it
+    in_custody(spec)             which channels within a process must take part where nothing may be lost
     longest_windows(spec)        how much may be under way between a writer and the last reader that its items reach
     type_givers(spec, ...)       which port says the item type of a channel
     carried(spec, signatures)    the channels that really are: an entry between call ports stands for two
@@ -508,10 +509,7 @@ def stop_order(spec: PipelineSpec) -> tuple[str, ...]:
 
 def is_repeated(spec: PipelineSpec, daemon: str) -> bool:
     """Whether what a daemon had sent when it died comes again: it came of items that its writers still keep."""
-    return any(
-        reader == daemon and not channel.is_lossy and channel.keep == "stable"
-        for _, reader, channel in edges(spec.channels)
-    )
+    return any(reader == daemon and _keeps(channel) for _, reader, channel in edges(spec.channels))
 
 
 def restart_cone(spec: PipelineSpec, daemon: str) -> tuple[str, ...]:
@@ -525,6 +523,30 @@ def restart_cone(spec: PipelineSpec, daemon: str) -> tuple[str, ...]:
                 beyond += {reader} - cone
                 cone.add(reader)
     return tuple(name for name in start_order(spec) if name in cone - {daemon})
+
+
+# -- custody ----------------------------------------------------------------------------------------------------------
+
+
+def in_custody(spec: PipelineSpec) -> frozenset[str]:
+    """The channels within a process that may hold what came of items which another process still keeps.
+
+    What is in them dies with the process, so those items must stay kept until all that came of them has passed. Behind
+    a lossy channel, or one with keep="taken", nobody keeps anything; and what begins in a process dies with it anyway.
+    """
+    shared = shared_processes(spec)
+    inner = [(writer, reader, channel) for writer, reader, channel in edges(spec.channels) if shared[channel.name]]
+    answers = {reader for _, reader, channel in edges(spec.channels) if not shared[channel.name] and _keeps(channel)}
+    found: set[str] = set()
+    while more := {channel.name for writer, _, channel in inner if writer in answers and not channel.is_lossy} - found:
+        found |= more
+        answers |= {reader for _, reader, channel in inner if channel.name in found and _keeps(channel)}
+    return frozenset(found)
+
+
+def _keeps(channel: ChannelSpec) -> bool:
+    """Whether its writer keeps an item until its reader, and whoever is behind that, needs it no more."""
+    return not channel.is_lossy and channel.keep == "stable"
 
 
 # -- windows ----------------------------------------------------------------------------------------------------------
