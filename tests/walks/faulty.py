@@ -1,12 +1,14 @@
 """Daemons that misbehave in one of their phases, and one that tells that it has cleaned up."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 
-from geartrain import Context, Daemon, ReceiveStream, SendStream
+from geartrain import Context, Daemon, ReceiveStream, SendStream, daemon
 from tests.walks.parts import Frame, Sink, is_first_time, misbehave
 
 
@@ -73,3 +75,27 @@ class NeverReady(Daemon):
         raise OSError(f"no such camera, said {self.note.stat().st_size} times")
 
     async def run(self, ctx: Context) -> None: ...
+
+
+class Grandparent(Daemon):
+    """Starts a process that leaves its session, and hands on what it gets."""
+
+    def __init__(self, frames: ReceiveStream[Frame], out: SendStream[Frame]) -> None:
+        self.frames = frames
+        self.out = out
+
+    async def on_start(self, ctx: Context) -> None:
+        subprocess.Popen(["sleep", "1000"], start_new_session=True)  # noqa: ASYNC220  # it waits for nothing
+
+    async def run(self, ctx: Context) -> None:
+        async for frame in self.frames:
+            await self.out.send(frame)
+
+
+@daemon
+async def talker(ctx: Context, lines: int) -> None:
+    """Prints more than its disk holds."""
+    for number in range(lines):
+        sys.stdout.write(f"{number:07}\n")
+        if number % 1000 == 0:
+            await anyio.lowlevel.checkpoint()

@@ -27,6 +27,7 @@ from geartrain.engine.spare import Spare, Spares
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import BadValue, DaemonError, PipelineFailed, leaves
 from geartrain.ports.lifeline import Lifeline
+from geartrain.ports.limits import need_descriptors
 from geartrain.ports.log_capture import LogCapture, LogFile
 from geartrain.ports.process import Processes, RealProcesses
 from geartrain.ports.run_directory import RunDirectory, new_run, state_dir
@@ -34,6 +35,7 @@ from geartrain.ports.tcp_places import TcpPlaces
 from geartrain.ports.transport import locate
 from geartrain.rules import wiring
 from geartrain.rules.counts import ChannelCounts, Ledger
+from geartrain.rules.descriptors import descriptors_needed
 from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.nearest import did_you_mean
@@ -95,6 +97,8 @@ class Launcher:
         self.given_up: set[str] = set()
         self.failure: Report | None = None
         self.last_lines: dict[str, list[str]] = {}
+        # Where there are too few, a library spins later instead of saying so.
+        need_descriptors(descriptors_needed(self.carried))
         self.run: RunDirectory = new_run(self.spec.name)
         self.lifeline = Lifeline()
         self._folder = pipeline.folder

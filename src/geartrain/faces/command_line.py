@@ -8,6 +8,7 @@ machine, 2 usage or a faulty pipeline, 69 no pipeline runs, 73 a project cannot 
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,6 +40,7 @@ from geartrain.faces.looks import Printer, in_calls, in_columns
 from geartrain.faces.making import NotMade, make_project
 from geartrain.faces.running import FAILED, FAULTY, RunOrder, in_lines, refusal
 from geartrain.faces.runs import NothingRuns, followed, live_run, logs_in, state_of
+from geartrain.faces.supervise import STOPS
 from geartrain.faces.target import pipeline_of
 from geartrain.faces.toml import toml_text
 from geartrain.rules.counts import ChannelCounts, Rate, rates
@@ -270,6 +272,8 @@ def run(
     order = RunOrder(target=target, overrides=overrides, run_for_s=run_for_s, grace_s=grace_s, verbose=ctx.obj,
                      log_level=None if log_level is None else log_level.upper(), in_process=in_process)  # fmt: skip
     supervisor = (sys.executable, "-m", "geartrain.faces.supervise", msgspec.json.encode(order).decode())
+    # A signal that comes while the guard starts is kept for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     # Nobody stands above the guard, and nothing of click stays in memory.
     os.execv(sys.executable, (sys.executable, "-P", "-m", "geartrain.engine.guard", "--", *supervisor))
 
