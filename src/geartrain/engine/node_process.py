@@ -7,6 +7,7 @@
 Whether its loop still turns is read from outside, and told with the stacks of its threads when it does not.
 """
 
+import signal
 import socket
 import sys
 import time
@@ -171,6 +172,9 @@ class NodeProcess(Child):
             tasks.start_soon(self._watch_its_loop)
             while not self._gone:
                 await self._hear_some()
+            await self._process.wait()
+            # What it has started is not waited for: it would hold up whoever comes next, or the end of the run.
+            self._process.kill_group(signal.SIGKILL)
             exited = await self._process.wait_group()
             tasks.cancel_scope.cancel()
         await self._end_logs()
