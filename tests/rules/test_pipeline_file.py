@@ -236,6 +236,7 @@ def test_a_command_is_a_list_of_text_that_begins_with_a_program(command: str) ->
         ("nice = 20", "nice", "must be from -20 to 19, got 20"),
         ("nice = -21", "nice", "must be >= -20, got -21"),
         ("cwd = 1", "cwd", "must be text, got 1"),
+        ('hung_after = "0s"', "hung_after", 'must be more than 0, or "never"'),
         ('backend = "uvloop"', "backend", 'must be one of "asyncio", "trio", got "uvloop"'),
     ],
 )

@@ -201,6 +201,8 @@ def _process(name: str, table: "_Table") -> ProcessSpec:
         hung_after=None if table.says("hung_after", "never") else table.duration("hung_after", HUNG_AFTER_S),
         on_hang=table.one_of("on_hang", "report", ON_HANG),
     )
+    if spec.hung_after == 0:
+        table.refuse("hung_after", 'must be more than 0, or "never"')
     table.refuse_the_rest()
     return spec
 
