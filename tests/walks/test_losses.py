@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from geartrain import Pipeline, RestartPolicy
@@ -17,7 +18,7 @@ from geartrain.engine.launcher import Launcher
 from geartrain.recipes import Merge, Tee, WorkerPool
 from tests.walks.joined import Answerer, Asker, Careless, Counter, Join, Pairs, Poisoned
 from tests.walks.ledger import Ledger
-from tests.walks.parts import Middle, Sink
+from tests.walks.parts import Middle, Sink, Source
 
 PATIENCE_S = 30
 
@@ -199,6 +200,27 @@ async def test_a_poisonous_item_is_set_aside_and_all_others_arrive(anyio_backend
 @pytest.mark.timeout(600)
 async def test_many_poisonous_items_among_a_hundred_kills(anyio_backend: Loop, tmp_path: Path) -> None:
     await assert_only_poison_is_missing(anyio_backend, tmp_path, range(100, 100_000, 500), kills=100)
+
+
+@pytest.mark.parametrize(
+    ("moment", "victims"), [("returned", ["sink"]), ("finished", ["sink"]), ("returned", ["relay", "sink"])]
+)
+async def test_a_relay_that_finishes_just_before_somebody_is_killed_has_lost_nothing(
+    anyio_backend: Loop, tmp_path: Path, moment: str, victims: list[str]
+) -> None:
+    plan = Plan(anyio_backend, tmp_path)
+    source = plan.pipeline.add(Source, name="source", config={"total": 40})
+    plan.sink(plan.middle(source.out, "relay"))
+    launcher = Launcher(plan.pipeline)
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(launcher.live)
+            while "relay" not in (launcher.returned if moment == "returned" else launcher.finished):
+                await anyio.lowlevel.checkpoint()
+            for name in victims:
+                if (node := launcher.present.get(name)) is not None:
+                    node.kill(again=False)
+    plan.ledgers[0].assert_complete(40)
 
 
 async def test_what_died_with_a_source_is_counted_and_told_and_what_comes_again_is_not(
