@@ -456,6 +456,28 @@ def test_a_reader_whose_writer_will_never_come_again_takes_what_has_come_and_end
     assert not net.reader.aborted
 
 
+def test_what_a_writer_had_sent_before_it_died_arrives_also_when_its_death_is_known_first() -> None:
+    net = met(8)
+    for item in range(2):
+        net.send(item)
+        net.writer.flush()
+    net.say()
+    net.reader.lose_writer((Life(net.writer.me.epoch, 3),))
+    assert net.reader.losses == (Loss(1, 3),)
+    while net.to_reader:
+        net.deliver_to_reader()
+    assert [net.reader.take(), net.reader.take()] == [0, 1]
+    assert net.reader.ended
+    assert net.reader.handed_over == 2
+
+
+def test_what_died_with_a_writer_that_never_came_is_counted_too() -> None:
+    net = Net(8)
+    net.reader.lose_writer((Life(1, 3), Life(2, 4)))
+    assert net.reader.losses == (Loss(1, 3), Loss(2, 4))
+    assert net.reader.ended
+
+
 def test_a_new_life_of_the_writer_tells_what_died_with_the_old_one() -> None:
     net = met(8)
     for item in range(5):

@@ -12,12 +12,12 @@ from tests.walks.parts import Frame, is_first_time, misbehave
 
 
 class Counter(Daemon):
-    """Sends every so manieth number from the first on, until the file `enough` is there; says how far it came."""
+    """Sends every so manieth number from the first on, until the file `enough` is there; says what it has sent."""
 
-    def __init__(self, out: SendStream[Frame], enough: str, upto: str, first: int = 0, step: int = 1) -> None:
+    def __init__(self, out: SendStream[Frame], enough: str, sent: str, first: int = 0, step: int = 1) -> None:
         self.out = out
         self.enough = Path(enough)
-        self.upto = Path(upto)
+        self.sent = Path(sent)
         self.first = first
         self.step = step
 
@@ -27,7 +27,7 @@ class Counter(Daemon):
             await self.out.send(Frame(number))
             number += self.step
             await anyio.sleep(0.002)
-        self.upto.write_text(str(number))
+        self.sent.write_text(f"{self.first} {number} {self.step}")
 
 
 class Careless(Daemon):

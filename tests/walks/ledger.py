@@ -20,10 +20,13 @@ class Ledger:
     def __len__(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def assert_complete(self, total: int, but: Iterable[int] = ()) -> None:
+    def assert_complete(self, total: int) -> None:
+        self.assert_holds(range(total))
+
+    def assert_holds(self, numbers: Iterable[int]) -> None:
         """Nothing is lost, every repeat is marked, and what is not one only rises."""
         entries = self.entries
-        got, wanted = {number for number, _ in entries}, set(range(total)) - set(but)
+        got, wanted = {number for number, _ in entries}, set(numbers)
         assert (sorted(wanted - got), sorted(got - wanted)) == ([], [])
         for stream in range(self.streams):
             once = [number for number, repeated in entries if number % self.streams == stream and not repeated]

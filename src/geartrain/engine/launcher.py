@@ -31,6 +31,7 @@ from geartrain.ports.limits import need_descriptors
 from geartrain.ports.log_capture import LogCapture, LogFile
 from geartrain.ports.process import Processes, RealProcesses
 from geartrain.ports.run_directory import RunDirectory, new_run, state_dir
+from geartrain.ports.tally import lives_in
 from geartrain.ports.tcp_places import TcpPlaces
 from geartrain.ports.transport import locate
 from geartrain.rules import wiring
@@ -231,7 +232,7 @@ class Launcher:
             max_deliveries=channel.max_deliveries,
             takes_part=not stays or channel.name in self._in_custody,
             giver=self._giver_of(channel.name, (channel.writer if sends else channel.reader).daemon),
-            counter=str(self.run.folder / f"{self.run.socket_path(channel.name).name}.count") if sends else None,
+            counter=str(self._counter(channel.name)) if sends else None,
             over=self._how_gone(channel.writer.daemon, channel.reader.daemon, sends=sends),
         )
 
@@ -267,6 +268,10 @@ class Launcher:
         # A writer that has returned before only says again what its reader has had, or never wanted.
         return "ignored" if sends and here in self.returned else "finished"
 
+    def _counter(self, channel: str) -> Path:
+        """Where the writer of a channel counts what it has accepted."""
+        return self.run.folder / f"{self.run.socket_path(channel).name}.count"
+
     async def tell_of(self, process: str, gone: Gone, which: Container[str]) -> None:
         """Its process has ended, and these daemons of it are gone for good: those at their other ends are told."""
         mine = self.daemons_of(process)
@@ -276,7 +281,9 @@ class Launcher:
             for here, there in ((channel.writer, channel.reader), (channel.reader, channel.writer)):
                 node = self.present.get(self._process_of(there.daemon))
                 if here.daemon in mine and here.daemon in which and there.daemon not in mine and node is not None:
-                    await node.say(Over(channel.name, gone))
+                    died = here is channel.writer and gone == "ignored"
+                    lives = lives_in(self._counter(channel.name)) if died else ()
+                    await node.say(Over(channel.name, gone, lives))
 
     async def mourn(self, process: str) -> None:
         """It has died, and its policy is about to be asked: what that means for others."""
@@ -302,7 +309,7 @@ class Launcher:
     def mourn_items(self, channel: str, items: int | None) -> None:
         """So many died with the writer of this channel. What came of its own inputs comes again, and is not lost."""
         writer = next(spec.writer.daemon for spec in self.carried.channels if spec.name == channel and spec.writer)
-        if not wiring.is_repeated(self.carried, writer):
+        if writer in self.given_up or not wiring.is_repeated(self.carried, writer):
             self.roll.lost(writer, items or 0)
             self.warn(f"{_in_items(items)} that {writer!r} had sent into channel {channel!r} died with it")
 

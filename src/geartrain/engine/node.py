@@ -65,7 +65,6 @@ from geartrain.rules.orders import (
     Finished,
     Giver,
     Go,
-    Gone,
     Listener,
     Lost,
     NodeOrder,
@@ -90,6 +89,9 @@ FAILED = 1
 
 # How often a process shows that its loop goes round.
 BEAT_S = 0.2
+
+# How long after the death of a writer what it had sent may need to be read here.
+LATE_S = 0.05
 
 End = SendStream[Any] | ReceiveStream[Any]
 Input = RemoteReceive[Any] | InsideReceive[Any]
@@ -173,13 +175,15 @@ class Place:
         for end in self.inputs:
             await end.aclose()
 
-    def lose(self, channel: str, gone: Gone) -> None:
+    async def lose(self, over: Over) -> None:
         """The daemon at the other end of this channel will never be there again."""
         for order, end in self.ends:
-            if order.channel == channel and isinstance(end, RemoteSend):
-                end.lose_reader(discards=gone == "ignored")
-            elif order.channel == channel and isinstance(end, RemoteReceive):
-                end.lose_writer()
+            if order.channel == over.channel and isinstance(end, RemoteSend):
+                end.lose_reader(discards=over.gone == "ignored")
+            elif order.channel == over.channel and isinstance(end, RemoteReceive):
+                # What it sent before it died may still be in a socket of ours.
+                await anyio.sleep(LATE_S)
+                end.lose_writer(over.lives)
 
     async def discard(self) -> None:
         """The daemon is gone for good and the others go on: its edges discard, and count."""
@@ -456,9 +460,9 @@ class Node(Observer):
                         self._tasks.start_soon(self._supervisor.stop_one, daemon, grace_s)
                     case Noted(daemon):
                         self._places[daemon].noted.set()
-                    case Over(channel, gone):
+                    case Over():
                         for place in self._places.values():
-                            place.lose(channel, gone)
+                            self._tasks.start_soon(place.lose, word)
                     case AskCounts(question):
                         self.say(Counts(question, self._counts()))
                     case OpenTap(channel):

@@ -33,6 +33,7 @@ from geartrain.ports.tally import Tally
 from geartrain.ports.transport import Transport, find
 from geartrain.rules.counts import EndCounts
 from geartrain.rules.custody import NOTHING_TO_LOSE
+from geartrain.rules.frames import Life
 from geartrain.rules.pipeline import Mark
 from geartrain.rules.session import BATCH_BYTES, LOSSY, Loss, Poison, Reader, Writer
 
@@ -451,9 +452,12 @@ class RemoteReceive(ReadingEnd[T]):
         """Return when the two ends have met; raises what keeps them from it."""
         await _connected(self._wire)
 
-    def lose_writer(self) -> None:
-        """Somebody above knows that there will never be a writer any more: what has come is all there is."""
-        self._reader.lose_writer()
+    def lose_writer(self, lives: tuple[Life, ...] = ()) -> None:
+        """Somebody above knows that there will never be a writer any more: what has come is all there is.
+
+        `lives` are what its counter says, where it has died.
+        """
+        self._reader.lose_writer(lives)
         self._wire.look_again()
 
     async def aclose(self) -> None:

@@ -27,7 +27,7 @@ class Tally:
         self._words = _mapped(path)
         if self._words[0] not in (0, _MAGIC):
             raise BadValue(f"{path} is no counter of geartrain's; name a file that does not exist yet, or is empty")
-        lives = self._read()
+        lives = _lives(self._words)
         self.lives = tuple(lives)
         self._begin([*lives, Life(max(epoch, lives[-1].epoch + 1) if lives else epoch, 0)][-_MOST:])
 
@@ -39,11 +39,6 @@ class Tally:
     def write(self, accepted: int) -> None:
         self._words[self._at] = accepted
 
-    def _read(self) -> list[Life]:
-        count = min(self._words[1], _MOST)
-        places = range(_LIVES_AT, _LIVES_AT + 2 * count, 2)
-        return [Life(self._words[place], self._words[place + 1]) for place in places]
-
     def _begin(self, lives: list[Life]) -> None:
         for place, life in enumerate(lives):
             self._words[_LIVES_AT + 2 * place] = life.epoch
@@ -51,6 +46,21 @@ class Tally:
         self._words[1] = len(lives)
         self._words[0] = _MAGIC
         self._at = _LIVES_AT + 2 * len(lives) - 1
+
+
+def lives_in(path: Path) -> tuple[Life, ...]:
+    """What a counter says, for somebody who only looks: of a writer that never lived, nothing."""
+    try:
+        words = memoryview(path.read_bytes()).cast("Q")
+    except (OSError, TypeError):
+        return ()
+    return tuple(_lives(words)) if len(words) >= _WORDS and words[0] == _MAGIC else ()
+
+
+def _lives(words: "memoryview[int]") -> list[Life]:
+    count = min(words[1], _MOST)
+    places = range(_LIVES_AT, _LIVES_AT + 2 * count, 2)
+    return [Life(words[place], words[place + 1]) for place in places]
 
 
 def _mapped(path: Path) -> "memoryview[int]":

@@ -22,6 +22,7 @@ from msgspec import Struct, field
 
 from geartrain.errors import WireError
 from geartrain.rules.counts import EndCounts
+from geartrain.rules.frames import Life
 from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.pipeline import Ack, Backend, Keep, Policy
@@ -199,6 +200,8 @@ class Over(Word, frozen=True, tag="over"):
 
     channel: str
     gone: Gone
+    # Of a writer that has died: what its counter says of its lives.
+    lives: tuple[Life, ...] = ()
 
 
 class Quit(Word, frozen=True, tag="quit"):

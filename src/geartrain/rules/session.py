@@ -547,6 +547,8 @@ class Reader(End):
         self._asking = False
         self._ended = 0
         self._end_flags = 0
+        # Whether the end is ours: nobody has said it.
+        self._orphan = False
         self._asked_again = 0
         self._lossy = me.settings.policy in LOSSY
 
@@ -608,7 +610,7 @@ class Reader(End):
 
     @property
     def _arrived_now(self) -> int:
-        return max(0, self.expects - 1 - self.over)
+        return max(0, self.expects - 1 - (self.over and not self._orphan))
 
     @property
     def mark(self) -> Mark:
@@ -770,11 +772,15 @@ class Reader(End):
     def _beat(self) -> Control:
         return self._flow() if self.epoch else Beat()
 
-    def lose_writer(self) -> None:
+    def lose_writer(self, lives: tuple[Life, ...] = ()) -> None:
         """There will never be a writer any more, and none has said so: what has come is all there is."""
-        if not self.over:
-            self._ended = max(1, self.expects)
-            self._end_flags = LAST
+        if self.over:
+            return
+        self._orphan = True
+        self._ended = max(1, self.expects)
+        self._end_flags = LAST
+        if lives:
+            self._mourn(lives)
 
     def close(self) -> None:
         """The owner wants nothing more."""
@@ -806,6 +812,9 @@ class Reader(End):
         elif known < count:
             self._is_idle = False
             self.expects = data.first + count
+            if self._orphan:
+                # It was still on its way when its writer was found dead.
+                self._ended = self.expects
             if takes_number_only:
                 self._pass(data)
             else:
@@ -817,7 +826,7 @@ class Reader(End):
             raise WireError(f"{self._named()}: its writer sent a frame without items, or from number 0")
         if data.count and data.flags & (LAST | SKIPPED):
             raise WireError(f"{self._named()}: its writer sent items in a frame that may have none")
-        if self._ended and data.first > self._ended:
+        if self._ended and data.first > self._ended and not self._orphan:
             raise WireError(f"{self._named()}: its writer sent item {data.first} after the end, {self._ended}")
         if data.first + count - 1 > self.granted and not data.flags & LAST:
             raise WireError(
@@ -877,13 +886,16 @@ class Reader(End):
         self._arrived_before += self._arrived_now
         self.began = self.began or hello.epoch
         if self.epoch:
-            self.losses = (*self.losses, *self._lost(hello.lives))[-_LOSSES_MOST:]
+            self._mourn(hello.lives)
         self.epoch = hello.epoch
         self.expects = hello.stable + 1
         self._passed = self._settled = hello.stable
         self.granted = 0
         self._ended = 0
         self._empty.clear()
+
+    def _mourn(self, lives: tuple[Life, ...]) -> None:
+        self.losses = (*self.losses, *self._lost(lives))[-_LOSSES_MOST:]
 
     def _lost(self, lives: tuple[Life, ...]) -> list[Loss]:
         """What died with the life we knew, and with those after it that we have never met."""
@@ -894,7 +906,7 @@ class Reader(End):
             if life.epoch == self.epoch and life.accepted >= arrived
         ]
         unmet = [Loss(life.epoch, life.accepted) for life in lives if life.epoch > self.epoch]
-        if self._lossy or not known:
+        if self.epoch and (self._lossy or not known):
             return [Loss(self.epoch, None), *unmet]
         return [*known, *unmet]
 
