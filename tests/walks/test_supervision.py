@@ -54,7 +54,7 @@ async def test_a_daemon_that_is_not_ready_in_time_is_started_again_where_its_pol
     anyio_backend: Loop, tmp_path: Path
 ) -> None:
     pipeline = Pipeline("slow", backend=anyio_backend)
-    pipeline.add(Slow, name="slow", on_error="restart", start_within=1.0, config={"note": str(tmp_path / "note")})
+    pipeline.add(Slow, name="slow", on_error="restart", start_within=3.0, config={"note": str(tmp_path / "note")})
     launcher = await run(pipeline)
     assert [standing.restarts for standing in launcher.roll.standings()] == [1]
 

@@ -1,7 +1,7 @@
 """A process of a run as its launcher has it: started with its logs read, killed with its group, and told what to do.
 
 Child                   what every process of a run has
-  NodeProcess           hosts daemons, and talks                engine/launcher.py
+  NodeProcess           hosts daemons, and talks                engine/node_process.py
   CommandProcess        a foreign program, which only ends      engine/foreign.py
 """
 
@@ -16,8 +16,9 @@ import anyio
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.roll import Stream
 from geartrain.engine.signal import Signal
+from geartrain.errors import ProcessFailed
 from geartrain.ports.log_capture import LogCapture
-from geartrain.ports.process import Command, Process
+from geartrain.ports.process import Command, Exit, Process
 from geartrain.rules.orders import Said
 
 if TYPE_CHECKING:
@@ -70,6 +71,32 @@ class Child(Daemon):
     async def say(self, word: Said) -> None:
         """Tell it what to do, as far as it can be told."""
         raise AssertionError("a process that can be told nothing")
+
+    async def _begin(self) -> None:
+        """A new process, until it is ready."""
+        raise AssertionError("a process that cannot be started")
+
+    async def _one_life(self) -> Exit:
+        """From there to its end."""
+        raise AssertionError("a process that does not live")
+
+    async def _live(self) -> Exit | None:
+        """Life after life, while it is started again from here. None: it would have been, and nobody needs it now."""
+        exited = await self._one_life()
+        while self._again:
+            self._again = False
+            if self._launcher.is_stopping or not self._launcher.left_of(self.name):
+                return None
+            await self._begin()
+            exited = await self._one_life()
+        return exited
+
+    def _died(self, how: str) -> ProcessFailed:
+        """What its policy is asked about: how it ended, and what it printed last."""
+        assert self._process is not None
+        self._launcher.roll.gone(self.name, how)
+        tail = "".join(f"\n    {line}" for line in self.last_lines())
+        return ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {how}{tail}")
 
     async def stacks(self) -> str:
         """Where each of its threads stands, also when its loop hangs; `ProcessFailed` says why it cannot be told."""

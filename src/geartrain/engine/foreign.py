@@ -20,23 +20,16 @@ class CommandProcess(Child):
     _asked_to_stop = False
 
     async def on_start(self, ctx: Context) -> None:
-        self._begin()
+        await self._begin()
 
-    def _begin(self) -> None:
+    async def _begin(self) -> None:
         self._spawn(held(self._launcher.command_of(self.name)))
         self._launcher.roll.ready(self.name)
 
     async def run(self, ctx: Context) -> None:
-        exited = await self._one_life()
-        while self._again:
-            self._again = False
-            self._begin()
-            exited = await self._one_life()
-        if exited.code != 0 and not self._asked_to_stop:
-            assert self._process is not None
-            self._launcher.roll.gone(self.name, str(exited))
-            tail = "".join(f"\n    {line}" for line in self.last_lines())
-            raise ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {exited}{tail}")
+        exited = await self._live()
+        if exited is not None and exited.code != 0 and not self._asked_to_stop:
+            raise self._died(str(exited))
         self._launcher.finished.add(self.name)
         self.ended.add(self.name)
         self._launcher.roll.ended(self.name)
@@ -55,7 +48,10 @@ class CommandProcess(Child):
     async def say(self, word: Said) -> None:
         if isinstance(word, Stop | Quit) and self._process is not None:
             self._asked_to_stop = True
-            self._process.kill_group(signal.SIGTERM)
+            try:
+                self._process.kill_group(signal.SIGTERM)
+            except ProcessFailed as error:
+                self._launcher.warn(str(error))
 
     async def stacks(self) -> str:
         raise ProcessFailed(f"{self.name!r} is a foreign program; only Python processes of geartrain show stacks")

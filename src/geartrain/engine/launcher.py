@@ -29,6 +29,7 @@ from geartrain.errors import BadValue, DaemonError, PipelineFailed, leaves
 from geartrain.ports.lifeline import Lifeline
 from geartrain.ports.limits import need_descriptors
 from geartrain.ports.log_capture import LogCapture, LogFile
+from geartrain.ports.observer import Observer
 from geartrain.ports.process import Processes, RealProcesses
 from geartrain.ports.run_directory import RunDirectory, new_run, state_dir
 from geartrain.ports.tally import lives_in
@@ -38,7 +39,7 @@ from geartrain.rules import wiring
 from geartrain.rules.counts import ChannelCounts, Ledger
 from geartrain.rules.descriptors import descriptors_needed
 from geartrain.rules.keys import Curve
-from geartrain.rules.lifecycle import OnError
+from geartrain.rules.lifecycle import DaemonFailurePhase, OnError
 from geartrain.rules.nearest import did_you_mean
 from geartrain.rules.orders import (
     CloseTap,
@@ -67,8 +68,8 @@ _LATER_S = 2.0
 COUNTS_WITHIN_S = 1.0
 
 
-class Launcher:
-    """One run of a pipeline."""
+class Launcher(Observer):
+    """One run of a pipeline. It observes its own supervisor, whose daemons are processes."""
 
     def __init__(self, pipeline: Pipeline, processes: Processes | None = None, watcher: Watcher | None = None) -> None:
         targets = pipeline.checked()
@@ -94,7 +95,7 @@ class Launcher:
         self.returned: set[str] = set()
         # A daemon that has finished is finished: it is not started again when its process dies later.
         self.finished: set[str] = set()
-        # A daemon whose process has died, which is ignored.
+        # A daemon that has failed or whose process has died for good, which is ignored.
         self.given_up: set[str] = set()
         self.failure: Report | None = None
         self.last_lines: dict[str, list[str]] = {}
@@ -104,7 +105,7 @@ class Launcher:
         self.lifeline = Lifeline()
         self._folder = pipeline.folder
         self._state = state_dir(self.run.run_id)
-        self._supervisor = Supervisor()
+        self._supervisor = Supervisor(observer=self)
         self._generations: dict[str, int] = {}
         self._stopping = False
         self._readers: anyio.abc.TaskGroup
@@ -117,7 +118,7 @@ class Launcher:
     def left_of(self, process: str) -> dict[str, DaemonSpec]:
         """Those of a process that have still something to do."""
         daemons = self.daemons_of(process)
-        return {name: daemon for name, daemon in daemons.items() if name not in self.finished}
+        return {name: daemon for name, daemon in daemons.items() if name not in self.finished | self.given_up}
 
     def daemons_of(self, process: str) -> dict[str, DaemonSpec]:
         return {daemon.name: daemon for daemon in self.spec.daemons if daemon.process == process}
@@ -285,19 +286,28 @@ class Launcher:
                     lives = lives_in(self._counter(channel.name)) if died else ()
                     await node.say(Over(channel.name, gone, lives))
 
-    async def mourn(self, process: str) -> None:
-        """It has died, and its policy is about to be asked: what that means for others."""
-        left = self.left_of(process)
-        match _policy_of(self.daemons_of(process))[0]:
-            case "ignore":
-                # What is sent to its daemons is discarded, and nothing comes from them.
-                self.given_up.update(left)
-                await self.tell_of(process, "ignored", left)
-            case "restart":
-                for daemon in left:
-                    self.restart_cone(daemon)
-            case _:
-                pass
+    def absorbed(self, report: Report) -> None:
+        """A daemon has failed, and its policy has absorbed that over there."""
+        (spec,) = (daemon for daemon in self.spec.daemons if daemon.name == report.daemon)
+        if spec.on_error == "ignore":
+            self.given_up.add(spec.name)
+        elif spec.on_error == "restart" and report.phase != "on_stop":
+            self.restart_cone(spec.name)
+
+    def on_daemon_error(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
+        """A process has failed, before it was ready or later."""
+        if _policy_of(self.daemons_of(daemon))[0] == "restart":
+            for name in self.left_of(daemon):
+                self.restart_cone(name)
+
+    def on_daemon_stop(self, daemon: str) -> None:
+        """A process has ended for good. Where the others go on, they need not wait for those who had not finished."""
+        if self._stopping or _policy_of(self.daemons_of(daemon))[0] == "ignore":
+            left = self.left_of(daemon)
+            self.given_up.update(left)
+            for name in left:
+                self.roll.ended(name)
+            self._readers.start_soon(self.tell_of, daemon, "ignored", left)
 
     def restart_cone(self, daemon: str) -> None:
         """This daemon is made anew: those downstream of it that want to be made anew with it, are."""
@@ -469,6 +479,8 @@ class Launcher:
         if self._stopping:
             raise BadValue("the run is stopping, and nothing is started any more")
         self._node_of(daemon).kill(again=True)
+        for name in self.left_of(self._process_of(daemon)):
+            self.restart_cone(name)
 
     def kill(self, daemon: str) -> None:
         """End the process of this daemon at once. What its policy says of a death comes then."""

@@ -423,7 +423,9 @@ class Node(Observer):
         assert self._discards is not None
         if self._exits:
             return
-        if daemon not in self._failed and place.go.is_set():
+        if place.noted.is_set():
+            pass
+        elif daemon not in self._failed and place.go.is_set():
             # Who was cancelled by a stop has not let go of its channels, and the process may live on without it.
             self._discards.start_soon(self.finish, place)
         elif daemon in self._failed and place.order.on_error == "ignore":
@@ -446,7 +448,9 @@ class Node(Observer):
         """Return when all that was said until now has been handed over, whoever of us does it."""
         async with self._saying:
             while self._outbox:
-                await self._control.send(self._outbox[0])
+                # A word is not cut in two.
+                with anyio.CancelScope(shield=True):
+                    await self._control.send(self._outbox[0])
                 del self._outbox[0]
 
     async def _listen(self) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -42,6 +43,7 @@ from geartrain.rules.orders import (
     Report,
     Returned,
     Said,
+    Stop,
     Tapped,
     to_line,
 )
@@ -55,6 +57,9 @@ FINALIZE_S = 1.5
 QUIT_S = FINALIZE_TIMEOUT_S
 
 _CHUNK = 64 * 1024
+
+# Who is started while the run is being stopped may finish what it gets within this time.
+LATE_STOP_S = 2.0
 
 # How often, within the time after which a loop is said to hang, it is looked at.
 _LOOKS = 4
@@ -93,15 +98,18 @@ class NodeProcess(Child):
             raise
 
     async def _begin(self) -> None:
-        """A new process, until its daemons are ready."""
+        await self._forget_the_former_life()
         self._launcher.beat_path(self.name).unlink(missing_ok=True)
         spare = self._launcher.spare_for(self.name)
-        self._control = await anyio.abc.UNIXSocketStream.from_socket(
-            self._new() if spare is None else self._from(spare)
-        )
+        control = (None if spare is None else await self._from(spare)) or self._new()
+        self._control = await anyio.abc.UNIXSocketStream.from_socket(control)
         await self._until_ready(time.monotonic())
         # While it starts, nobody else is started beside it.
         self._launcher.spares.fill()
+        if self._launcher.is_stopping:
+            # What was said to everybody was said to the one before.
+            for name in self._daemons:
+                await self.say(Stop(name, LATE_STOP_S))
 
     def _new(self) -> socket.socket:
         """A process of its own. The answer is our end of its control socket."""
@@ -115,11 +123,17 @@ class NodeProcess(Child):
             )
         return here
 
-    def _from(self, spare: Spare) -> socket.socket:
-        """The spare is this process from now on."""
+    async def _from(self, spare: Spare) -> socket.socket | None:
+        """The spare is this process from now on; None when it has died at this very moment."""
         logs = self._new_logs()
         order = self._launcher.order_for(self.name, spare.number)
-        hand(spare.control, msgspec.json.encode(order), logs[0].fd, logs[1].fd)
+        try:
+            hand(spare.control, msgspec.json.encode(order), logs[0].fd, logs[1].fd)
+        except OSError:
+            for log in logs:
+                log.close()
+            await spare.end()
+            return None
         self._adopt(spare.process, logs)
         return spare.control
 
@@ -154,16 +168,9 @@ class NodeProcess(Child):
     # -- its life -------------------------------------------------------------------------------------------------
 
     async def run(self, ctx: Context) -> None:
-        exited = await self._one_life()
-        while self._again:
-            await self._forget_the_former_life()
-            await self._begin()
-            exited = await self._one_life()
-        try:
+        exited = await self._live()
+        if exited is not None:
             self._judge(exited)
-        except ProcessFailed:
-            await self._launcher.mourn(self.name)
-            raise
 
     async def _one_life(self) -> Exit:
         assert self._process is not None
@@ -179,10 +186,12 @@ class NodeProcess(Child):
             tasks.cancel_scope.cancel()
         await self._end_logs()
         await self._launcher.tell_of(self.name, "finished", self._launcher.finished)
+        await self._launcher.tell_of(self.name, "ignored", self._launcher.given_up)
         return exited
 
     async def _forget_the_former_life(self) -> None:
-        assert self._control is not None
+        if self._control is None:
+            return
         await self._control.aclose()
         self.ended.clear()
         self.report = None
@@ -190,7 +199,7 @@ class NodeProcess(Child):
         self._daemons = self._launcher.left_of(self.name)
         self._listener = Listener()
         self._answered = self._asked
-        self._gone = self._again = False
+        self._gone = False
 
     def _judge(self, exited: Exit) -> None:
         assert self._process is not None
@@ -206,9 +215,7 @@ class NodeProcess(Child):
         if exited.code == 0 and left - self.ended:
             how += ", before its daemons had returned"
         if left and (exited.code != 0 or left - self.ended):
-            self._launcher.roll.gone(self.name, how)
-            tail = "".join(f"\n    {line}" for line in self.last_lines())
-            raise ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {how}{tail}")
+            raise self._died(how)
         if exited.code != 0:
             self._launcher.warn(f"process {self.name!r} (pid {self._process.pid}): {how}, after it had finished")
 
@@ -285,12 +292,12 @@ class NodeProcess(Child):
     # -- talking with it ------------------------------------------------------------------------------------------
 
     async def say(self, word: Said) -> None:
-        assert self._control is not None
-        try:
+        control = self._control
+        assert control is not None
+        # That it is gone is heard, after all that it has said.
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             async with self._saying:
-                await self._control.send(to_line(word))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            self._gone = True
+                await control.send(to_line(word))
 
     async def ask_counts(self) -> None:
         # Nothing heaps up for a process that hangs.
@@ -326,7 +333,7 @@ class NodeProcess(Child):
                 if escalates:
                     self.report, self._is_final = report, final
                 else:
-                    self._launcher.restart_cone(report.daemon)
+                    self._launcher.absorbed(report)
             case Returned(daemon):
                 self._launcher.returned.add(daemon)
             case Finished(daemon):

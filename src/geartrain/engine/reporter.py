@@ -9,7 +9,7 @@ from geartrain.errors import ProcessFailed, in_words
 from geartrain.ports.clock import Clock
 from geartrain.ports.observer import Observer, Watch, tell
 from geartrain.rules.lifecycle import DaemonFailurePhase, End, Pause
-from geartrain.rules.orders import Report
+from geartrain.rules.orders import ERROR_MOST, REPORT_TRACE_MOST, Report
 
 
 class Reporter:
@@ -108,6 +108,6 @@ def report_of(error: BaseException, *, daemon: str, process: str, phase: str, at
         pid=os.getpid(),
         phase=phase,
         attempt=attempt,
-        error=in_words(error),
-        trace="".join(traceback.format_exception(error)),
+        error=in_words(error)[:ERROR_MOST],
+        trace="".join(traceback.format_exception(error))[-REPORT_TRACE_MOST:],
     )

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from geartrain.engine.declare import load_daemon
-from geartrain.errors import GeartrainError
+from geartrain.errors import GeartrainError, ProcessFailed
 from geartrain.ports import handing
 from geartrain.ports.process import Command, Process
 from geartrain.ports.transport import load
@@ -40,6 +40,11 @@ class Spare(Struct, frozen=True):
     process: Process
     control: socket.socket
     number: int
+
+    async def end(self) -> None:
+        self.control.close()
+        self.process.kill_group(signal.SIGKILL)
+        await self.process.wait_group()
 
 
 class Spares:
@@ -60,7 +65,12 @@ class Spares:
     def fill(self) -> None:
         """Start as many as are missing."""
         while self._has_begun and len(self.waiting) < self.wanted and not self._launcher.is_stopping:
-            self.waiting.append(self._started())
+            try:
+                self.waiting.append(self._started())
+            except (ProcessFailed, OSError) as error:
+                # Without a spare a restart takes longer, and nothing else.
+                self._launcher.warn(f"no spare can be started: {error}")
+                return
 
     def take(self, process: str) -> Spare | None:
         """One that can be this process, if there is one."""
@@ -77,13 +87,12 @@ class Spares:
         waiting, self.waiting = self.waiting, []
         self.wanted = 0
         for spare in waiting:
-            spare.control.close()
-            spare.process.kill_group(signal.SIGKILL)
-            await spare.process.wait_group()
+            await spare.end()
 
     def _started(self) -> Spare:
         here, there = socket.socketpair()
-        with there, open(os.devnull, "wb") as nowhere:
+        with ExitStack() as failing, there, open(os.devnull, "wb") as nowhere:
+            failing.callback(here.close)
             order = self._launcher.spare_order(there.fileno())
             process = self._launcher.processes.spawn(
                 Command(
@@ -94,6 +103,7 @@ class Spares:
                     keep_open=(there.fileno(), self._launcher.lifeline.fd),
                 )
             )
+            failing.pop_all()
             return Spare(process, here, there.fileno())
 
 

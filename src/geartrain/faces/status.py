@@ -16,7 +16,7 @@ import anyio
 from geartrain.engine.roll import Standing, State
 from geartrain.engine.signal import Bell
 
-_ORDER: tuple[State, ...] = ("running", "starting", "restarting", "waiting", "ended")
+_ORDER: tuple[State, ...] = ("running", "hung", "starting", "restarting", "waiting", "ended")
 _CTRL_C = ("Ctrl-C stops", "stopping, Ctrl-C does not wait")
 
 _USUAL_COLUMNS = 80

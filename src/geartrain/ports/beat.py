@@ -31,9 +31,9 @@ class Beat:
 
 
 def last_beat_ns(path: Path) -> int:
-    """When it was struck last; 0 when it has not been yet."""
+    """When it was struck last; 0 when it has not been yet, or cannot be read."""
     try:
         word = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:
         return 0
     return int.from_bytes(word[:_WORD_BYTES], "little")

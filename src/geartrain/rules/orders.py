@@ -10,7 +10,8 @@
                          <-------------------------  Finished(daemon)    nothing of it is needed any more
     Noted(daemon)        ------------------------->  only now its writers are let go
     Over(channel, ...)   ------------------------->  the daemon at the other end will never be there again
-    Quit                 ------------------------->  everybody is cancelled, and nothing is waited for
+    Quit                 ------------------------->  the run is over: everybody is cancelled, and cleans up
+    AskCounts, taps      <------------------------>  Counts, Lost, Tapped: what goes through the channels
 
 Each word is one line of JSON on a socket that both inherit: a person can read along.
 """
@@ -42,6 +43,11 @@ class Giver(Struct, frozen=True):
 
     run: str
     port: str
+
+
+# Of an error so much is told: of its words the beginning, of its traceback the end.
+ERROR_MOST = 16 * 1024
+REPORT_TRACE_MOST = 64 * 1024
 
 
 class EndOrder(Struct, frozen=True, kw_only=True):
