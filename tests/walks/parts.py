@@ -93,6 +93,11 @@ class Tidy(Daemon):
 
 
 @daemon
+async def loud(ctx: Context) -> None:
+    raise ValueError("x" * 2_000_000)
+
+
+@daemon
 async def sleeper(ctx: Context, out: SendStream[Frame], how: str, at: int = 3) -> None:
     """Sends a few, and then its loop stands still, the first time."""
     for number in range(10):

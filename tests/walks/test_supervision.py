@@ -1,6 +1,7 @@
 """What a launcher sees to besides deaths: slow starts, loops that hang, cones, foreign programs, tcp."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from geartrain import Pipeline, RestartPolicy
 from geartrain.engine.launcher import Launcher
-from geartrain.errors import PipelineFailed
-from tests.walks.parts import Middle, Sink, Slow, Source, TellsItsPid, forever, sleeper
+from geartrain.engine.spare import Spare, Spares
+from geartrain.errors import PipelineFailed, ProcessFailed
+from tests.walks.parts import Middle, Sink, Slow, Source, TellsItsPid, forever, loud, sleeper
 
 PATIENCE_S = 30
 
@@ -92,6 +94,95 @@ async def test_the_first_restart_is_at_once_and_base_is_the_delay_before_the_sec
     pipeline.connect(middle.out, sink.frames)
     await run(pipeline)
     assert "again in 0 s" in caplog.text
+
+
+async def test_a_start_that_fails_under_ignore_leaves_the_others_with_nobody_to_wait_for(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    pipeline = Pipeline("ignored", backend=anyio_backend)
+    pipeline.add(Source, name="source", on_error="ignore", config={"total": 10})
+    pipeline.process("source", cwd=tmp_path / "nowhere")
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(tmp_path / "ledger")})
+    pipeline.connect("source.out", sink.frames)
+    launcher = await run(pipeline)
+    assert [standing.state for standing in launcher.roll.standings()] == ["ended", "ended"]
+
+
+async def test_a_stop_during_a_back_off_finds_nobody_late(anyio_backend: Loop, tmp_path: Path) -> None:
+    pipeline = Pipeline("waits", backend=anyio_backend)
+    long = RestartPolicy(base=100, cap=100)
+    pipeline.add(forever, name="source", on_error="restart", restart=long)
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(tmp_path / "ledger")})
+    pipeline.connect("source.out", sink.frames)
+    launcher = Launcher(pipeline)
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(launcher.live)
+            await launcher.gate.wait()
+            # The first restart is at once.
+            for restarts, state in ((1, "running"), (1, "restarting")):
+                launcher.kill("source")
+                while (launcher.roll.standings()[0].restarts, launcher.roll.standings()[0].state) != (restarts, state):
+                    await anyio.sleep(0.01)
+            assert await launcher.stop(20) == ()
+
+
+async def test_who_is_started_again_just_before_a_stop_hears_of_it(anyio_backend: Loop, tmp_path: Path) -> None:
+    pipeline = Pipeline("again", backend=anyio_backend)
+    pipeline.add(forever, name="source", on_error="restart")
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(tmp_path / "ledger")})
+    pipeline.connect("source.out", sink.frames)
+    launcher = Launcher(pipeline)
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(launcher.live)
+            await launcher.gate.wait()
+            launcher.restart("source")
+            assert await launcher.stop(20) == ()
+
+
+async def test_a_spare_that_cannot_be_started_ends_nobody(
+    anyio_backend: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_spares: Spares) -> Spare:
+        raise ProcessFailed("no more of them")
+
+    monkeypatch.setattr(Spares, "_started", refused)
+    pipeline = Pipeline("warm", backend=anyio_backend, spares=1)
+    source = pipeline.add(Source, name="source", config={"total": 100, "pause_s": 0.02})
+    middle = pipeline.add(Middle, name="middle", on_error="restart", config={"at": 50, "does": "die"})
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(tmp_path / "ledger")})
+    pipeline.connect(source.out, middle.frames)
+    pipeline.connect(middle.out, sink.frames)
+    await run(pipeline)
+    assert set(numbers(tmp_path / "ledger")) == set(range(100))
+    assert "no spare can be started: no more of them" in caplog.text
+
+
+async def test_a_spare_that_has_died_unseen_is_passed_over(anyio_backend: Loop, tmp_path: Path) -> None:
+    pipeline = Pipeline("warm", backend=anyio_backend, spares=1)
+    pipeline.add(forever, name="source", on_error="restart")
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(tmp_path / "ledger")})
+    pipeline.connect("source.out", sink.frames)
+    launcher = Launcher(pipeline)
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(launcher.live)
+            while not launcher.spares.waiting:
+                await anyio.sleep(0.01)
+            launcher.spares.waiting[0].process.kill_group(signal.SIGKILL)
+            launcher.kill("source")
+            while launcher.roll.standings()[0].state != "running" or launcher.roll.standings()[0].restarts != 1:
+                await anyio.sleep(0.01)
+            await launcher.stop()
+
+
+async def test_an_error_of_megabytes_is_told_in_part_and_harms_nobody(anyio_backend: Loop, tmp_path: Path) -> None:
+    pipeline = Pipeline("loud", backend=anyio_backend)
+    pipeline.add(loud, name="loud", on_error="ignore")
+    launcher = await run(pipeline)
+    (report,) = launcher.reports
+    assert report.error.startswith("ValueError: xxx")
 
 
 async def test_a_spare_takes_the_place_of_a_process_that_died_and_another_one_waits_then(

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -114,13 +114,15 @@ class NodeProcess(Child):
     def _new(self) -> socket.socket:
         """A process of its own. The answer is our end of its control socket."""
         here, there = socket.socketpair()
-        with there:
+        with ExitStack() as failing, there:
+            failing.callback(here.close)
             order = self._launcher.order_for(self.name, there.fileno())
             self._spawn(
                 (sys.executable, "-m", "geartrain.engine.node"),
                 bootstrap=msgspec.json.encode(order),
                 keep_open=(there.fileno(), self._launcher.lifeline.fd),
             )
+            failing.pop_all()
         return here
 
     async def _from(self, spare: Spare) -> socket.socket | None:
