@@ -125,7 +125,7 @@ class Pairs(Daemon):
 
 
 class Asker(Daemon):
-    """Asks about each frame, and hands on the answer."""
+    """Asks about each frame, or about each so many times, and hands on the answer."""
 
     def __init__(
         self,
@@ -133,7 +133,9 @@ class Asker(Daemon):
         requests: SendStream[Frame],
         replies: ReceiveStream[Frame],
         out: SendStream[Frame],
+        times: int = 1,
     ) -> None:
+        self.times = times
         self.frames = frames
         self.requests = requests
         self.replies = replies
@@ -141,7 +143,8 @@ class Asker(Daemon):
 
     async def run(self, ctx: Context) -> None:
         async for frame in self.frames:
-            await self.requests.send(frame)
+            for _ in range(self.times):
+                await self.requests.send(frame)
             # What was asked in an earlier life is answered too, and not wanted any more.
             async for reply in self.replies:
                 if reply.number == frame.number:

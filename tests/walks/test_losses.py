@@ -203,6 +203,19 @@ async def test_many_poisonous_items_among_a_hundred_kills(anyio_backend: Loop, t
     await assert_only_poison_is_missing(anyio_backend, tmp_path, range(100, 100_000, 500), kills=100)
 
 
+async def test_who_returns_with_answers_unread_keeps_nobody_waiting(anyio_backend: Loop, tmp_path: Path) -> None:
+    plan = Plan(anyio_backend, tmp_path)
+    source = plan.pipeline.add(Source, name="source", config={"total": 5})
+    asker, answerer = plan.daemon(Asker, "asker", times=3), plan.daemon(Answerer, "answerer")
+    plan.connect(source.out, asker.frames)
+    plan.connect(asker.requests, answerer.requests)
+    plan.connect(answerer.replies, asker.replies, keep="taken", maxsize=1)
+    plan.sink(asker.out)
+    with anyio.fail_after(PATIENCE_S):
+        await Launcher(plan.pipeline).live()
+    plan.ledgers[0].assert_complete(5)
+
+
 @pytest.mark.parametrize(
     ("moment", "victims"), [("returned", ["sink"]), ("finished", ["sink"]), ("returned", ["relay", "sink"])]
 )

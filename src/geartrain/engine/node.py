@@ -167,8 +167,14 @@ class Place:
         """The daemon wants nothing more: return when all that it sent is stable."""
         for out in self.outputs:
             await out.aclose()
-        for out in self.outputs:
-            await out.drain()
+        async with anyio.create_task_group() as tasks:
+            # Answers that nobody reads any more would keep their writer, who may be the one that we wait for.
+            for order, end in self.ends:
+                if isinstance(end, INPUTS) and order.keep == "taken" and order.port not in self._call_ends:
+                    tasks.start_soon(_discard, end)
+            for out in self.outputs:
+                await out.drain()
+            tasks.cancel_scope.cancel()
 
     async def let_go(self) -> None:
         """Nobody will look for this daemon any more: its writers need not wait."""
