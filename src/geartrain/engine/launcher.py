@@ -106,7 +106,7 @@ class Launcher(Observer):
         self._folder = pipeline.folder
         self._state = state_dir(self.run.run_id)
         self._supervisor = Supervisor(observer=self)
-        self._generations: dict[str, int] = {}
+        self._lives: dict[str, int] = {}
         self._stopping = False
         self._readers: anyio.abc.TaskGroup
         self._tcp = TcpPlaces()
@@ -157,7 +157,7 @@ class Launcher(Observer):
 
     def spare_for(self, process: str) -> Spare | None:
         """A spare, for a process that has lived before."""
-        return self.spares.take(process) if self._generations.get(process) else None
+        return self.spares.take(process) if self._lives.get(process) else None
 
     def spare_order(self, control: int) -> SpareOrder:
         return SpareOrder(
@@ -176,11 +176,9 @@ class Launcher(Observer):
         )
 
     def order_for(self, process: str, control: int) -> NodeOrder:
-        self._generations[process] = self._generations.get(process, 0) + 1
+        self._lives[process] = self._lives.get(process, 0) + 1
         return NodeOrder(
-            pipeline=self.spec.name,
             process=process,
-            generation=self._generations[process],
             backend=self.settings_of(process).backend or self.spec.backend,
             launcher=os.getpid(),
             control=control,
@@ -335,7 +333,7 @@ class Launcher(Observer):
 
     def lives(self, process: str) -> None:
         """A daemon of it is ready. The others know what a former life has done, and may forget it when they die."""
-        if self._generations[process] > 1:
+        if self._lives[process] > 1:
             self._readers.start_soon(self.ask_counts)
         for channel, echoes in self._echoes.items():
             if echoes and self._process_of(self._writer_of(channel)) == process:

@@ -102,11 +102,9 @@ class SpareOrder(Struct, frozen=True, kw_only=True, tag_field="order", tag="spar
 
 
 class NodeOrder(Struct, frozen=True, kw_only=True, tag_field="order", tag="node"):
-    """Everything a new process must know. `generation` counts its lives."""
+    """Everything a new process must know."""
 
-    pipeline: str
     process: str
-    generation: int
     backend: Backend
     launcher: int
     control: int
