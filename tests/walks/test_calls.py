@@ -1,8 +1,7 @@
 """Request and reply between real processes: real deaths, and a ledger of what came of each call."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import anyio
@@ -15,15 +14,6 @@ from tests.walks.calling import Asker, Handler, Mortal, Server
 PATIENCE_S = 30
 
 Loop = Literal["asyncio", "trio"]
-
-
-@pytest.fixture(autouse=True)
-def places_of_its_own(monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], list[int]]) -> Iterator[None]:
-    """Not below pytest's folder: the path of a socket must be short."""
-    with TemporaryDirectory(prefix="gt-") as place:
-        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-            monkeypatch.setenv(name, place)
-        yield
 
 
 class Ledger:

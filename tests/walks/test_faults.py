@@ -15,11 +15,9 @@ Its neighbours are never harmed: nobody of them is started again or has failed, 
 """
 
 import logging
-from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import anyio
@@ -62,15 +60,6 @@ SHARP: tuple[Cell, ...] = (
     ("ignore", "on_start", "exit"),
     ("ignore", "on_stop", "raise"),
 )
-
-
-@pytest.fixture(autouse=True)
-def places_of_its_own(monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], list[int]]) -> Iterator[None]:
-    """Not below pytest's folder: the path of a socket must be short."""
-    with TemporaryDirectory(prefix="gt-") as place:
-        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-            monkeypatch.setenv(name, place)
-        yield
 
 
 # -- the policy cross -----------------------------------------------------------------------------------------------

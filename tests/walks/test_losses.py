@@ -4,9 +4,8 @@ A few kills each here; a hundred by `make soak`.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import anyio
@@ -26,15 +25,6 @@ PATIENCE_S = 30
 Loop = Literal["asyncio", "trio"]
 
 FOR_EVER = RestartPolicy(base=0.01, cap=0.05, max_retries=10_000)
-
-
-@pytest.fixture(autouse=True)
-def places_of_its_own(monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], list[int]]) -> Iterator[None]:
-    """Not below pytest's folder: the path of a socket must be short."""
-    with TemporaryDirectory(prefix="gt-") as place:
-        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-            monkeypatch.setenv(name, place)
-        yield
 
 
 class Plan:

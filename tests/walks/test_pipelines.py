@@ -1,8 +1,6 @@
 """A whole pipeline: real processes, real deaths, and a ledger at the end that says what arrived."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import anyio
@@ -19,15 +17,6 @@ from tests.walks.parts import Middle, Sink, Source, Tidy, deaf, forever
 PATIENCE_S = 30
 
 Loop = Literal["asyncio", "trio"]
-
-
-@pytest.fixture(autouse=True)
-def places_of_its_own(monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], list[int]]) -> Iterator[None]:
-    """Not below pytest's folder: the path of a socket must be short."""
-    with TemporaryDirectory(prefix="gt-") as place:
-        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-            monkeypatch.setenv(name, place)
-        yield
 
 
 @pytest.fixture

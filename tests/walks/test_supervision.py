@@ -3,9 +3,7 @@
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import anyio
@@ -20,15 +18,6 @@ from tests.walks.parts import Middle, Sink, Slow, Source, TellsItsPid, forever, 
 PATIENCE_S = 30
 
 Loop = Literal["asyncio", "trio"]
-
-
-@pytest.fixture(autouse=True)
-def places_of_its_own(monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], list[int]]) -> Iterator[None]:
-    """Not below pytest's folder: the path of a socket must be short."""
-    with TemporaryDirectory(prefix="gt-") as place:
-        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-            monkeypatch.setenv(name, place)
-        yield
 
 
 async def run(pipeline: Pipeline) -> Launcher:
@@ -170,7 +159,9 @@ async def test_a_spare_that_has_died_unseen_is_passed_over(anyio_backend: Loop, 
             tasks.start_soon(launcher.live)
             while not launcher.spares.waiting:
                 await anyio.sleep(0.01)
-            launcher.spares.waiting[0].process.kill_group(signal.SIGKILL)
+            (spare,) = launcher.spares.waiting
+            spare.process.kill_group(signal.SIGKILL)
+            await spare.process.wait_group()
             launcher.kill("source")
             while launcher.roll.standings()[0].state != "running" or launcher.roll.standings()[0].restarts != 1:
                 await anyio.sleep(0.01)
