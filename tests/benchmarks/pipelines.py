@@ -15,13 +15,15 @@ import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 from msgspec import Struct
 
 from geartrain import Context, Daemon, Pipeline, ReceiveStream, RestartPolicy, SendStream, daemon
-from geartrain.engine.launcher import Launcher
+
+if TYPE_CHECKING:
+    from geartrain.engine.launcher import Launcher
 
 KILLS = 9
 PROCESSES = 4
@@ -94,6 +96,13 @@ async def drain(ctx: Context, inp: ReceiveStream[Item], note: str) -> None:
     await anyio.Path(note).write_text(str(rate))
 
 
+def launched(pipeline: Pipeline) -> "Launcher":
+    # The processes load this file too, for their daemons, and need no launcher.
+    from geartrain.engine.launcher import Launcher
+
+    return Launcher(pipeline)
+
+
 def moments(note: Path) -> dict[int, int]:
     rows = [line.split() for line in note.read_text().splitlines()] if note.exists() else []
     return {int(life): int(moment) for life, moment in rows}
@@ -123,7 +132,7 @@ async def a_new_life(note: Path, known: set[int]) -> tuple[int, int]:
 
 
 async def restart(loop: Loop, note: Path, spares: int) -> float:
-    launcher = Launcher(chain(loop, note, 2, spares))
+    launcher = launched(chain(loop, note, 2, spares))
     known: set[int] = set()
     took_ms = []
     async with anyio.create_task_group() as tasks:
@@ -141,7 +150,7 @@ async def restart(loop: Loop, note: Path, spares: int) -> float:
 
 async def first(loop: Loop, note: Path, count: int) -> float:
     began_ns = time.monotonic_ns()
-    launcher = Launcher(chain(loop, note, count))
+    launcher = launched(chain(loop, note, count))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(launcher.live)
         _, moment = await a_new_life(note, set())
@@ -150,7 +159,7 @@ async def first(loop: Loop, note: Path, count: int) -> float:
 
 
 async def stop(loop: Loop, note: Path, count: int) -> float:
-    launcher = Launcher(chain(loop, note, count))
+    launcher = launched(chain(loop, note, count))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(launcher.live)
         await a_new_life(note, set())
@@ -170,7 +179,7 @@ def crowd(loop: Loop, count: int) -> Pipeline:
 async def many(loop: Loop, count: int, what: str) -> float:
     pipeline = crowd(loop, count)
     began = time.monotonic()
-    launcher = Launcher(pipeline)
+    launcher = launched(pipeline)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(launcher.live)
         await launcher.gate.wait()
@@ -202,7 +211,7 @@ async def flow(loop: Loop, note: Path, seconds: float) -> float:
     pipeline.add(flood, name="flood", config={"seconds": seconds})
     pipeline.add(drain, name="drain", config={"note": str(note)})
     pipeline.connect("flood.out", "drain.inp", maxsize=256)
-    await Launcher(pipeline).live()
+    await launched(pipeline).live()
     return float(await anyio.Path(note).read_text())
 
 
