@@ -325,7 +325,7 @@ class Launcher(Observer):
         """Something that the operator should know, and that ends nobody."""
         _log.warning("%s", words)
 
-    def read(self, logs: Sequence[LogCapture]) -> "Reading":
+    def read(self, logs: Sequence[LogCapture]) -> Reading:
         """Read what a process prints, from its first moment on."""
         reading = Reading(logs)
         self._readers.start_soon(reading.live)

@@ -430,7 +430,7 @@ class Node(Observer):
         if self._exits:
             return
         if place.noted.is_set():
-            pass
+            pass  # It has finished: nothing of it is left to be seen to.
         elif daemon not in self._failed and place.go.is_set():
             # Who was cancelled by a stop has not let go of its channels, and the process may live on without it.
             self._discards.start_soon(self.finish, place)
