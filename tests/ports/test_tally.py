@@ -11,10 +11,10 @@ from geartrain.rules.frames import Life
 
 def test_each_life_is_remembered_with_what_it_accepted(tmp_path: Path) -> None:
     first = Tally(tmp_path / "count", 5)
-    first.write(3)
+    first.word[0] = 3
     assert lives_in(tmp_path / "count") == (Life(5, 3),)
     second = Tally(tmp_path / "count", 5)
-    second.write(1)
+    second.word[0] = 1
     assert second.lives == (Life(5, 3),)
     assert second.epoch == 6
     assert lives_in(tmp_path / "count") == (Life(5, 3), Life(6, 1))

@@ -163,17 +163,17 @@ async def test_without_a_counter_a_loss_is_not_guessed(address: str) -> None:
 def test_a_counter_tells_of_all_lives_and_begins_a_new_one_later_than_all(tmp_path: Path) -> None:
     path = tmp_path / "counter"
     first = Tally(path, epoch=100)
-    first.write(7)
+    first.word[0] = 7
     second = Tally(path, epoch=50)
     assert second.lives == (Life(100, 7),)
     assert second.epoch == 101
-    second.write(2**40)
+    second.word[0] = 2**40
     assert Tally(path, epoch=500).lives == (Life(100, 7), Life(101, 2**40))
 
 
 def test_a_counter_remembers_as_many_lives_as_fit(tmp_path: Path) -> None:
     for epoch in range(1, 400):
-        Tally(tmp_path / "counter", epoch).write(epoch)
+        Tally(tmp_path / "counter", epoch).word[0] = epoch
     lives = Tally(tmp_path / "counter", 400).lives
     assert lives == tuple(Life(epoch, epoch) for epoch in range(400 - len(lives), 400))
     assert len(lives) > 200

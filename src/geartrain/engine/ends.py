@@ -214,6 +214,7 @@ class WritingEnd(SendStream[T]):
                     await carrier.writer.wait()
                 finally:
                     carrier.writer = None
+                self._steps = BUDGET
         finally:
             carrier.writer_waits = False
 
@@ -269,6 +270,7 @@ class ReadingEnd(ReceiveStream[T]):
             while not self.has_item():
                 wait = carrier.asker = spot.park(self)
                 await wait.wait()
+                self._steps = BUDGET
         finally:
             carrier.stop_asking()
 

@@ -314,7 +314,7 @@ class Shelf(Pipe[T]):
         """How many there were is written before the loop sleeps, not for each of them."""
         assert self.tally is not None
         self.telling = False
-        self.tally.write(self.accepted)
+        self.tally.word[0] = self.accepted
         self.look_again()
 
     def counts(self, *, sends: bool, incarnation: int) -> EndCounts:

@@ -56,9 +56,19 @@ class RemoteSend(WritingEnd[T]):
 
     other_end_is_near = False
 
-    __slots__ = ("_count", "_drains", "_encode", "_flushes_soon", "_heavy", "_is_lossy", "_wire", "_writer")
+    __slots__ = (
+        "_count",
+        "_drains",
+        "_encode",
+        "_flushes_soon",
+        "_heavy",
+        "_is_lossy",
+        "_looked_at",
+        "_wire",
+        "_writer",
+    )
 
-    def __init__(self, wire: WritingWire[T], count: Callable[[int], None] | None) -> None:
+    def __init__(self, wire: WritingWire[T], count: "memoryview[int] | None") -> None:
         super().__init__(wire)
         self._wire = wire
         self._writer = wire.session
@@ -68,6 +78,7 @@ class RemoteSend(WritingEnd[T]):
         self._is_lossy = wire.session.me.settings.policy in LOSSY
         self._flushes_soon = False
         self._drains = False
+        self._looked_at = self._writer.accepted
 
     @property
     def _other_end(self) -> None:
@@ -93,18 +104,25 @@ class RemoteSend(WritingEnd[T]):
         writer.size = size
         writer.free -= 1
         if self._count is not None:
-            self._count(writer.accepted)
+            self._count[0] = writer.upto - writer.free
         if size > BATCH_BYTES:
             self._flush()
 
     async def _send_the_long_way(self, item: T) -> None:
         writer = self._writer
+        self._count_steps()
         if not self._steps or writer.accepted >= writer.limit or self._wire.writer_waits:
             await self.wait_room()
         self._steps -= 1
         self._put(item)
+        self._looked_at = writer.accepted
         if not self._is_lossy:
-            self._steps -= writer.allow(self._steps)
+            writer.allow(self._steps)
+
+    def _count_steps(self) -> None:
+        """What was sent since the last look, without looking, were steps too."""
+        self._steps = max(0, self._steps - (self._writer.accepted - self._looked_at))
+        self._looked_at = self._writer.accepted
 
     async def wait_room(self) -> None:
         if not self.has_room():
@@ -120,8 +138,10 @@ class RemoteSend(WritingEnd[T]):
         if not self.has_room():
             raise WouldBlock(f"{self._wire} {self._writer.why_full}")
         self._writer.hold()
+        self._count_steps()
         self._steps = max(0, self._steps - 1)
         self._put(item)
+        self._looked_at = self._writer.accepted
 
     def _put(self, item: T) -> None:
         writer = self._writer
@@ -144,7 +164,7 @@ class RemoteSend(WritingEnd[T]):
 
     def _accepted(self) -> None:
         if self._count is not None:
-            self._count(self._writer.accepted)
+            self._count[0] = self._writer.accepted
         if self._writer.ripe:
             self._flush()
         else:
@@ -570,7 +590,7 @@ async def writing(
     link = transport.open(address, bind=bind, settings=options.link)
     wire: WritingWire[Any] = WritingWire(session, link, partial(set_aside, options.aside, address))
     of_bytes = item_type in (bytes, bytearray, memoryview)
-    end = (RemoteSendBytes if of_bytes else RemoteSend)(wire, None if tally is None else tally.write)
+    end = (RemoteSendBytes if of_bytes else RemoteSend)(wire, None if tally is None else tally.word)
     async with running(wire):
         try:
             yield end

@@ -8,9 +8,11 @@ import asyncio
 import selectors
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 
+from geartrain.ports.linger import Linger
 from geartrain.ports.turns import Subject, Turns, Wait
 
 # How often a loop that is not ours is asked whether the last worker thread is home: nothing announces it.
@@ -55,9 +57,15 @@ class AsyncioFdWatch:
         self._look = look
         self._wait: AsyncioWait | None = None
         self._failure: BaseException | None = None
+        self._edge = _edge_of(loop)
+        self._edge.add(fd, self._dealt_with)
         loop.add_reader(fd, self._readable)
 
     def _readable(self) -> None:
+        self._edge.woke()
+        self._dealt_with()
+
+    def _dealt_with(self) -> None:
         # At once, without waking a task: the loop would call again and again until somebody looks.
         try:
             if self._look():
@@ -83,13 +91,50 @@ class AsyncioFdWatch:
 
     def close(self) -> None:
         self._loop.remove_reader(self._fd)
+        self._edge.remove(self._fd)
 
 
 watch = AsyncioFdWatch
 
 
+class _Edge:
+    """Where a loop is about to sleep: what was put off is done, and the descriptors are looked at once more.
+
+    It keeps no reference to the loop, whose entry in a weak table it lives in.
+    """
+
+    def __init__(self) -> None:
+        self._linger = Linger()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self.woke = self._linger.woke
+
+    def add(self, fd: int, readable: Callable[[], None]) -> None:
+        self._watched[fd] = readable
+        self._linger.add(fd)
+
+    def remove(self, fd: int) -> None:
+        del self._watched[fd]
+        self._linger.remove(fd)
+
+    def reach(self, loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+        work()
+        if not getattr(loop, "_ready", True):
+            for fd in self._linger.before_sleep():
+                self._watched[fd]()
+
+
+_edges: WeakKeyDictionary[asyncio.AbstractEventLoop, _Edge] = WeakKeyDictionary()
+
+
+def _edge_of(loop: asyncio.AbstractEventLoop) -> _Edge:
+    edge = _edges.get(loop)
+    if edge is None:
+        edge = _edges[loop] = _Edge()
+    return edge
+
+
 def before_sleep(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
-    loop.call_soon(work)
+    loop.call_soon(_edge_of(loop).reach, loop, work)
 
 
 def call_later(loop: asyncio.AbstractEventLoop, seconds: float, work: Callable[[], None]) -> asyncio.TimerHandle:

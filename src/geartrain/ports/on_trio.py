@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import anyio
 import trio
 
+from geartrain.ports.linger import LIMIT_NS, Linger
 from geartrain.ports.turns import Subject, Turns, Wait
 
 _THREADS_POLL_S = 0.001
@@ -61,44 +62,72 @@ wait_on = TrioWait
 class TrioFdWatch:
     """A descriptor, watched while a task waits for it."""
 
-    def __init__(self, _token: object, fd: int, _look: Callable[[], bool]) -> None:
+    def __init__(self, token: trio.lowlevel.TrioToken, fd: int, _look: Callable[[], bool]) -> None:
         self._fd = fd
+        self._edge = _edge_of(token)
+        self._edge.linger.add(fd)
 
     def wake(self) -> None:
         # Who waits is told that the descriptor is about to be closed; a scope to cancel would cost something each time.
         trio.lowlevel.notify_closing(self._fd)
+        self._edge.stir()
 
     async def wait(self) -> None:
         with suppress(trio.ClosedResourceError):
             await trio.lowlevel.wait_readable(self._fd)
+        self._edge.linger.woke()
 
     def close(self) -> None:
+        self._edge.linger.remove(self._fd)
         trio.lowlevel.notify_closing(self._fd)
 
 
 watch = TrioFdWatch
 
 
-class _BeforeSleep(trio.abc.Instrument):
-    """Does what was put off before the run waits for input."""
+class _Edge(trio.abc.Instrument):
+    """Where a run is about to sleep: what was put off is done, and the descriptors are looked at once more."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self.works: list[Callable[[], None]] = []
+        self.linger = Linger()
+        self._run_soon = token.run_sync_soon
+        self._will_sleep = False
 
-    def before_io_wait(self, _timeout: float) -> None:
+    def before_io_wait(self, timeout: float) -> None:
+        if not self.works:
+            return
+        self._will_sleep = timeout > 0
         while self.works:
             self.works.pop()()
+        if self._will_sleep:
+            self._will_sleep = False
+            # Whatever it finds, trio finds too, and wakes who waits for it.
+            self.linger.before_sleep(min(LIMIT_NS, int(timeout * 1e9)))
+
+    def stir(self) -> None:
+        """A task can go on. A run that has made up its mind to sleep does not see that by itself."""
+        if self._will_sleep:
+            self._will_sleep = False
+            self._run_soon(_nothing)
 
 
-_before_sleep_of: WeakKeyDictionary[object, _BeforeSleep] = WeakKeyDictionary()
+def _nothing() -> None: ...
 
 
-def before_sleep(token: object, work: Callable[[], None]) -> None:
-    instrument = _before_sleep_of.get(token)
-    if instrument is None:
-        instrument = _before_sleep_of[token] = _BeforeSleep()
-        trio.lowlevel.add_instrument(instrument)
-    instrument.works.append(work)
+_edges: WeakKeyDictionary[trio.lowlevel.TrioToken, _Edge] = WeakKeyDictionary()
+
+
+def _edge_of(token: trio.lowlevel.TrioToken) -> _Edge:
+    edge = _edges.get(token)
+    if edge is None:
+        edge = _edges[token] = _Edge(token)
+        trio.lowlevel.add_instrument(edge)
+    return edge
+
+
+def before_sleep(token: trio.lowlevel.TrioToken, work: Callable[[], None]) -> None:
+    _edge_of(token).works.append(work)
 
 
 class _Alarm:
@@ -158,12 +187,13 @@ class _Alarms:
 _alarms_of: WeakKeyDictionary[object, _Alarms] = WeakKeyDictionary()
 
 
-def call_later(token: object, seconds: float, work: Callable[[], None]) -> _Alarm:
+def call_later(token: trio.lowlevel.TrioToken, seconds: float, work: Callable[[], None]) -> _Alarm:
     alarms = _alarms_of.get(token)
     if alarms is None:
         alarms = _alarms_of[token] = _Alarms()
     alarm = _Alarm(trio.current_time() + seconds, work)
     alarms.add(alarm)
+    _edge_of(token).stir()
     return alarm
 
 

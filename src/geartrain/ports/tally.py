@@ -36,8 +36,10 @@ class Tally:
         """The present life: later than all before, whatever a clock says."""
         return self._words[self._at - 1]
 
-    def write(self, accepted: int) -> None:
-        self._words[self._at] = accepted
+    @property
+    def word(self) -> "memoryview[int]":
+        """Where the owner writes how many it has accepted."""
+        return self._words[self._at : self._at + 1]
 
     def _begin(self, lives: list[Life]) -> None:
         for place, life in enumerate(lives):

@@ -104,7 +104,7 @@ class Writer(End):
         self.batch = frames.new_batch()
         self.size = len(self.batch)
         self.poison: deque[Poison] = deque()
-        self._upto = 0
+        self.upto = 0
         self._half = max(1, me.settings.maxsize // 2)
         self._overflow: deque[bytes] = deque()
         self._first_open = 1
@@ -144,7 +144,7 @@ class Writer(End):
 
     @property
     def accepted(self) -> int:
-        return self._upto - self.free
+        return self.upto - self.free
 
     def has_room(self) -> bool:
         """Whether an item may be accepted now; raises what a send must raise."""
@@ -179,7 +179,7 @@ class Writer(End):
         if self.free:
             self.free -= 1
         else:
-            self._upto += 1
+            self.upto += 1
         self.size = len(self.batch)
 
     def undo(self) -> None:
@@ -190,7 +190,7 @@ class Writer(End):
         """A large item gets its number, and will be a message of its own behind an announcement."""
         self.hold()
         self._seal(0)
-        self._upto += 1
+        self.upto += 1
         self.batch += frames.encode_size(len(item))
         self._seal(frames.PAYLOAD, item)
 
@@ -204,12 +204,12 @@ class Writer(End):
         accepted = self.accepted
         unripe = self._first_open + self._half - 2 - accepted
         self.free = max(0, min(most, self.limit - accepted, unripe))
-        self._upto = accepted + self.free
+        self.upto = accepted + self.free
         return self.free
 
     def hold(self) -> None:
         """Before the next item the owner must look."""
-        self._upto -= self.free
+        self.upto -= self.free
         self.free = 0
 
     def mark_repeats(self, repeats: bool) -> None:
@@ -246,7 +246,7 @@ class Writer(End):
         self._take_back(len(self._overflow))
         self._seal(0)
         self.closing = True
-        self._upto += 1
+        self.upto += 1
         self._seal(LAST | (ABORTED if aborted else 0))
         self._send_kept()
 
@@ -268,7 +268,7 @@ class Writer(End):
         self.limit = min(self.granted, self.stable + self._retain)
         if self.failure is not None or self.closing or self.reader_done or self._kept_bytes >= self.max_bytes:
             self.limit = 0
-        if self._upto > self.limit:
+        if self.upto > self.limit:
             self.hold()
 
     def _take_back(self, most: int) -> None:
