@@ -32,7 +32,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launcher]:
         pipeline.add(Alone, name="alone")
         launcher = Launcher(pipeline, PretendProcesses())
         yield launcher
-        launcher.lifeline.cut()
+        launcher.brief.close()
         launcher.run.close()
 
 

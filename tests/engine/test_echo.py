@@ -54,7 +54,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launcher]:
         pipeline.connect(writes.out, reads.inp, name="c")
         launcher = Launcher(pipeline, PretendProcesses())
         yield launcher
-        launcher.lifeline.cut()
+        launcher.brief.close()
         launcher.run.close()
 
 
@@ -76,7 +76,6 @@ async def test_the_first_who_looks_opens_the_tap_and_the_last_closes_it(launcher
 async def test_a_writer_that_is_started_again_is_tapped_again(launcher: Launcher) -> None:
     async with launcher.echo("c"):
         writer = launcher.present["w"] = Remembers(launcher, "w")
-        launcher._lives["w"] = 1
         async with anyio.create_task_group() as launcher._readers:
             launcher.lives("w")
     assert writer.told == [OpenTap("c"), CloseTap("c")]

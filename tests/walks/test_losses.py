@@ -219,7 +219,7 @@ async def test_a_relay_that_finishes_just_before_somebody_is_killed_has_lost_not
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(launcher.live)
-            while "relay" not in (launcher.returned if moment == "returned" else launcher.finished):
+            while "relay" not in (launcher.brief.returned if moment == "returned" else launcher.brief.finished):
                 await anyio.lowlevel.checkpoint()
             for name in victims:
                 if (node := launcher.present.get(name)) is not None:

@@ -206,7 +206,7 @@ async def test_without_anything_to_be_started_again_nobody_waits(anyio_backend: 
         pipeline = Pipeline("warm", backend=anyio_backend, spares=options.pop("spares", None))
         pipeline.add(Slow, name="slow", config={"note": str(tmp_path / "note")}, **options)
         launcher = Launcher(pipeline)
-        launcher.lifeline.cut()
+        launcher.brief.close()
         launcher.run.close()
         return launcher.spares.wanted
 
@@ -283,7 +283,7 @@ async def test_channels_over_tcp_have_keys_and_survive_a_kill(anyio_backend: Loo
     pipeline.connect(source.out, middle.frames, **options)
     pipeline.connect(middle.out, sink.frames, **options)
     launcher = Launcher(pipeline)
-    address, curve = launcher._place_of(pipeline.spec.channels[0], stays=False, sends=True)
+    address, curve = launcher.brief.place_of(pipeline.spec.channels[0], stays=False, sends=True)
     assert address.startswith("tcp://127.0.0.1:")
     assert curve is not None
     with anyio.fail_after(PATIENCE_S):

@@ -85,7 +85,7 @@ class Child(Daemon):
         exited = await self._one_life()
         while self._again:
             self._again = False
-            if self._launcher.is_stopping or not self._launcher.left_of(self.name):
+            if self._launcher.is_stopping or not self._launcher.brief.left_of(self.name):
                 return None
             await self._begin()
             exited = await self._one_life()
@@ -125,7 +125,7 @@ class Child(Daemon):
         self, arguments: Sequence[str], *, bootstrap: bytes | None = None, keep_open: tuple[int, ...] = ()
     ) -> None:
         """A new process, whose output is read from its first moment on."""
-        settings = self._launcher.settings_of(self.name)
+        settings = self._launcher.brief.settings_of(self.name)
         logs = self._new_logs()
         try:
             process = self._launcher.processes.spawn(
@@ -149,7 +149,7 @@ class Child(Daemon):
     def _new_logs(self) -> list[LogCapture]:
         launcher = self._launcher
         return [
-            LogCapture(launcher.log_file(f"{self.name}.{stream}"), partial(launcher.hear_line, self.name, stream))
+            LogCapture(launcher.brief.log_file(f"{self.name}.{stream}"), partial(launcher.hear_line, self.name, stream))
             for stream in _STREAMS
         ]
 

@@ -23,14 +23,14 @@ class CommandProcess(Child):
         await self._begin()
 
     async def _begin(self) -> None:
-        self._spawn(held(self._launcher.command_of(self.name)))
+        self._spawn(held(self._launcher.brief.command_of(self.name)))
         self._launcher.roll.ready(self.name)
 
     async def run(self, ctx: Context) -> None:
         exited = await self._live()
         if exited is not None and exited.code != 0 and not self._asked_to_stop:
             raise self._died(str(exited))
-        self._launcher.finished.add(self.name)
+        self._launcher.brief.finished.add(self.name)
         self.ended.add(self.name)
         self._launcher.roll.ended(self.name)
 

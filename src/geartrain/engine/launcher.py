@@ -6,15 +6,13 @@ A process is a daemon too: its `run` waits for its exit, and how that was goes t
 """
 
 import logging
-import os
-import sys
 from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio
 import anyio.abc
 
+from geartrain.engine.briefing import Briefing
 from geartrain.engine.child import Child, Reading
 from geartrain.engine.declare import signature_of
 from geartrain.engine.echo import Echo
@@ -26,36 +24,27 @@ from geartrain.engine.signal import Bell, Signal
 from geartrain.engine.spare import Spare, Spares
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import BadValue, DaemonError, PipelineFailed, leaves
-from geartrain.ports.lifeline import Lifeline
 from geartrain.ports.limits import need_descriptors
-from geartrain.ports.log_capture import LogCapture, LogFile
+from geartrain.ports.log_capture import LogCapture
 from geartrain.ports.observer import Observer
 from geartrain.ports.process import Processes, RealProcesses
-from geartrain.ports.run_directory import RunDirectory, new_run, state_dir
+from geartrain.ports.run_directory import RunDirectory, new_run
 from geartrain.ports.tally import lives_in
-from geartrain.ports.tcp_places import TcpPlaces
-from geartrain.ports.transport import locate
 from geartrain.rules import wiring
 from geartrain.rules.counts import ChannelCounts, Ledger
 from geartrain.rules.descriptors import descriptors_needed
-from geartrain.rules.keys import Curve
 from geartrain.rules.lifecycle import DaemonFailurePhase, OnError
 from geartrain.rules.nearest import did_you_mean
 from geartrain.rules.orders import (
     CloseTap,
-    DaemonOrder,
-    EndOrder,
-    Giver,
     Gone,
-    NodeOrder,
     OpenTap,
     Over,
     Quit,
     Report,
-    SpareOrder,
     Stop,
 )
-from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, ProcessSpec
+from geartrain.rules.pipeline import DaemonSpec, PipelineSpec
 from geartrain.rules.restart import RestartPolicy
 from geartrain.rules.shown import Shown
 
@@ -73,71 +62,28 @@ class Launcher(Observer):
 
     def __init__(self, pipeline: Pipeline, processes: Processes | None = None, watcher: Watcher | None = None) -> None:
         targets = pipeline.checked()
-        self.spec: PipelineSpec = pipeline.spec
         signatures = {name: signature_of(target) for name, target in targets.items()}
-        self.carried = wiring.carried(self.spec, signatures)
-        self._windows = wiring.longest_windows(self.carried)
-        self._places = {daemon.name: daemon.process for daemon in self.spec.daemons}
-        self._in_custody = wiring.in_custody(self.carried)
-        self._givers = wiring.type_givers(self.spec, signatures)
+        self.spec: PipelineSpec = pipeline.spec
+        carried = wiring.carried(self.spec, signatures)
+        # Where there are too few, a library spins later instead of saying so.
+        need_descriptors(descriptors_needed(carried))
+        self.run: RunDirectory = new_run(self.spec.name)
+        self.brief = Briefing(self.spec, signatures, self.run, pipeline.folder)
         self.roll = Roll(self.spec, watcher)
         self.processes = processes or RealProcesses()
         self.start_order = wiring.start_order(self.spec)
-        self.ledger = Ledger(self.carried)
-        # What the processes log from here on; None leaves it to them.
-        self.log_level: str | None = None
-        self._echoes: dict[str, list[Echo]] = {}
+        self.ledger = Ledger(carried)
         self.gate = Signal("the start of the pipeline")
         self.news = Bell()
         self.present: dict[str, Child] = {}
         self.reports: list[Report] = []
-        # A daemon that has returned has nothing new to say, but may have to be started again to say it once more.
-        self.returned: set[str] = set()
-        # A daemon that has finished is finished: it is not started again when its process dies later.
-        self.finished: set[str] = set()
-        # A daemon that has failed or whose process has died for good, which is ignored.
-        self.given_up: set[str] = set()
         self.failure: Report | None = None
         self.last_lines: dict[str, list[str]] = {}
-        # Where there are too few, a library spins later instead of saying so.
-        need_descriptors(descriptors_needed(self.carried))
-        self.run: RunDirectory = new_run(self.spec.name)
-        self.lifeline = Lifeline()
-        self._folder = pipeline.folder
-        self._state = state_dir(self.run.run_id)
+        self._echoes: dict[str, list[Echo]] = {}
         self._supervisor = Supervisor(observer=self)
-        self._lives: dict[str, int] = {}
         self._stopping = False
         self._readers: anyio.abc.TaskGroup
-        self._tcp = TcpPlaces()
-        self._transports: dict[str, str] = {}
         self.spares = Spares(self, self._spares_wanted())
-
-    # -- what a process is told ---------------------------------------------------------------------------------------
-
-    def left_of(self, process: str) -> dict[str, DaemonSpec]:
-        """Those of a process that have still something to do."""
-        daemons = self.daemons_of(process)
-        return {name: daemon for name, daemon in daemons.items() if name not in self.finished | self.given_up}
-
-    def daemons_of(self, process: str) -> dict[str, DaemonSpec]:
-        return {daemon.name: daemon for daemon in self.spec.daemons if daemon.process == process}
-
-    def settings_of(self, process: str) -> ProcessSpec:
-        found = (settings for settings in self.spec.processes if settings.name == process)
-        return next(found, ProcessSpec(name=process))
-
-    def log_file(self, name: str) -> LogFile:
-        return LogFile(self._state / f"{name}.log")
-
-    def stacks_path(self, process: str) -> Path:
-        return self.run.folder / f"{process}.stacks"
-
-    def beat_path(self, process: str) -> Path:
-        return self.run.folder / f"{process}.beat"
-
-    def command_of(self, process: str) -> tuple[str, ...]:
-        return next(daemon.command for daemon in self.spec.daemons if daemon.process == process)
 
     @property
     def is_stopping(self) -> bool:
@@ -149,175 +95,59 @@ class Launcher(Observer):
             return self.spec.spares
         return int(any(daemon.on_error == "restart" and daemon.run for daemon in self.spec.daemons))
 
-    def is_plain(self, process: str) -> bool:
-        """Whether it starts as any other: with this environment and folder, on the pipeline's loop."""
-        settings = self.settings_of(process)
-        own_loop = settings.backend not in (None, self.spec.backend)
-        return not (own_loop or settings.env or settings.cwd or settings.nice)
-
     def spare_for(self, process: str) -> Spare | None:
         """A spare, for a process that has lived before."""
-        return self.spares.take(process) if self._lives.get(process) else None
-
-    def spare_order(self, control: int) -> SpareOrder:
-        return SpareOrder(
-            launcher=os.getpid(),
-            control=control,
-            lifeline=self.lifeline.fd,
-            backend=self.spec.backend,
-            path=tuple(sys.path),
-            folder=None if self._folder is None else str(self._folder),
-            transports=tuple(self._transports.values()),
-            runs=tuple(
-                daemon.run
-                for daemon in self.spec.daemons
-                if daemon.run and daemon.on_error == "restart" and self.is_plain(daemon.process)
-            ),
-        )
-
-    def order_for(self, process: str, control: int) -> NodeOrder:
-        self._lives[process] = self._lives.get(process, 0) + 1
-        return NodeOrder(
-            process=process,
-            backend=self.settings_of(process).backend or self.spec.backend,
-            launcher=os.getpid(),
-            control=control,
-            lifeline=self.lifeline.fd,
-            path=tuple(sys.path),
-            folder=None if self._folder is None else str(self._folder),
-            aside=str(self._state),
-            stacks=str(self.stacks_path(process)),
-            log_level=self.log_level,
-            beat=str(self.beat_path(process)),
-            daemons=tuple(self._order_of(daemon) for daemon in self.left_of(process).values()),
-        )
-
-    def _order_of(self, daemon: DaemonSpec) -> DaemonOrder:
-        assert daemon.run is not None
-        ends = [
-            self._end_of(channel, port, sends=sends, retain=2 * self._windows[channel.name].items + 2)
-            for channel in self.carried.channels
-            for port, sends in ((channel.writer, True), (channel.reader, False))
-            if port is not None and port.daemon == daemon.name
-        ]
-        return DaemonOrder(
-            name=daemon.name,
-            run=daemon.run,
-            on_error=daemon.on_error,
-            restart=daemon.restart_in_use,
-            config=dict(daemon.config),
-            ends=tuple(ends),
-        )
-
-    def _end_of(self, channel: ChannelSpec, port: object, *, sends: bool, retain: int) -> EndOrder:
-        assert channel.writer is not None
-        assert channel.reader is not None
-        stays = self._process_of(channel.writer.daemon) == self._process_of(channel.reader.daemon)
-        address, curve = self._place_of(channel, stays=stays, sends=sends)
-        return EndOrder(
-            port=(channel.writer if sends else channel.reader).port,
-            sends=sends,
-            channel=channel.name,
-            address=address,
-            transport="" if stays else self._transport_of(address),
-            curve=curve,
-            binds=not sends,
-            maxsize=channel.maxsize,
-            max_bytes=channel.max_bytes,
-            policy=channel.policy,
-            ack=channel.ack,
-            keep=channel.keep,
-            retain=channel.retain or max(retain, channel.maxsize, 1),
-            max_deliveries=channel.max_deliveries,
-            takes_part=not stays or channel.name in self._in_custody,
-            giver=self._giver_of(channel.name, (channel.writer if sends else channel.reader).daemon),
-            counter=str(self._counter(channel.name)) if sends else None,
-            over=self._how_gone(channel.writer.daemon, channel.reader.daemon, sends=sends),
-        )
-
-    def _giver_of(self, channel: str, daemon: str) -> Giver | None:
-        giver = self._givers.get(channel)
-        runs = {other.name: other.run for other in self.spec.daemons}
-        run = None if giver is None or giver.daemon == daemon else runs[giver.daemon]
-        return None if giver is None or run is None else Giver(run, giver.port)
-
-    def _transport_of(self, address: str) -> str:
-        """Where the transport is that its processes need. It is looked for once, and here."""
-        scheme = address.partition("://")[0]
-        if scheme not in self._transports:
-            self._transports[scheme] = locate(address)
-        return self._transports[scheme]
-
-    def _place_of(self, channel: ChannelSpec, *, stays: bool, sends: bool) -> tuple[str, Curve | None]:
-        """Where its two ends meet, and the keys of this one where they are needed."""
-        if stays:
-            return f"inner://{channel.name}", None
-        if channel.transport == "tcp":
-            place = self._tcp.place(channel.name)
-            return place.address, place.writer if sends else place.reader
-        return f"ipc://{self.run.socket_path(channel.name)}", None
-
-    def _how_gone(self, writer: str, reader: str, *, sends: bool) -> Gone | None:
-        """Whether the daemon at the other end of a new end is gone for good, and how."""
-        here, there = (writer, reader) if sends else (reader, writer)
-        if there in self.given_up:
-            return "ignored"
-        if there not in self.finished:
-            return None
-        # A writer that has returned before only says again what its reader has had, or never wanted.
-        return "ignored" if sends and here in self.returned else "finished"
-
-    def _counter(self, channel: str) -> Path:
-        """Where the writer of a channel counts what it has accepted."""
-        return self.run.folder / f"{self.run.socket_path(channel).name}.count"
+        return self.spares.take(process) if self.brief.lives(process) else None
 
     async def tell_of(self, process: str, gone: Gone, which: Container[str]) -> None:
         """Its process has ended, and these daemons of it are gone for good: those at their other ends are told."""
-        mine = self.daemons_of(process)
-        for channel in self.carried.channels:
+        mine = self.brief.daemons_of(process)
+        for channel in self.brief.carried.channels:
             assert channel.writer is not None
             assert channel.reader is not None
             for here, there in ((channel.writer, channel.reader), (channel.reader, channel.writer)):
-                node = self.present.get(self._process_of(there.daemon))
+                node = self.present.get(self.brief.process_of(there.daemon))
                 if here.daemon in mine and here.daemon in which and there.daemon not in mine and node is not None:
                     died = here is channel.writer and gone == "ignored"
-                    lives = lives_in(self._counter(channel.name)) if died else ()
+                    lives = lives_in(self.brief.counter_path(channel.name)) if died else ()
                     await node.say(Over(channel.name, gone, lives))
 
     def absorbed(self, report: Report) -> None:
         """A daemon has failed, and its policy has absorbed that over there."""
         (spec,) = (daemon for daemon in self.spec.daemons if daemon.name == report.daemon)
         if spec.on_error == "ignore":
-            self.given_up.add(spec.name)
+            self.brief.given_up.add(spec.name)
         elif spec.on_error == "restart" and report.phase != "on_stop":
             self.restart_cone(spec.name)
 
     def on_daemon_error(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
         """A process has failed, before it was ready or later."""
-        if _policy_of(self.daemons_of(daemon))[0] == "restart":
-            for name in self.left_of(daemon):
+        if _policy_of(self.brief.daemons_of(daemon))[0] == "restart":
+            for name in self.brief.left_of(daemon):
                 self.restart_cone(name)
 
     def on_daemon_stop(self, daemon: str) -> None:
         """A process has ended for good. Where the others go on, they need not wait for those who had not finished."""
-        if self._stopping or _policy_of(self.daemons_of(daemon))[0] == "ignore":
-            left = self.left_of(daemon)
-            self.given_up.update(left)
+        if self._stopping or _policy_of(self.brief.daemons_of(daemon))[0] == "ignore":
+            left = self.brief.left_of(daemon)
+            self.brief.given_up.update(left)
             for name in left:
                 self.roll.ended(name)
             self._readers.start_soon(self.tell_of, daemon, "ignored", left)
 
     def restart_cone(self, daemon: str) -> None:
         """This daemon is made anew: those downstream of it that want to be made anew with it, are."""
-        for process in {self._process_of(name) for name in wiring.restart_cone(self.spec, daemon)}:
+        for process in {self.brief.process_of(name) for name in wiring.restart_cone(self.spec, daemon)}:
             node = self.present.get(process)
             if node is not None and not self._stopping:
                 node.kill(again=True)
 
     def mourn_items(self, channel: str, items: int | None) -> None:
         """So many died with the writer of this channel. What came of its own inputs comes again, and is not lost."""
-        writer = next(spec.writer.daemon for spec in self.carried.channels if spec.name == channel and spec.writer)
-        if writer in self.given_up or not wiring.is_repeated(self.carried, writer):
+        writer = next(
+            spec.writer.daemon for spec in self.brief.carried.channels if spec.name == channel and spec.writer
+        )
+        if writer in self.brief.given_up or not wiring.is_repeated(self.brief.carried, writer):
             self.roll.lost(writer, items or 0)
             self.warn(f"{_in_items(items)} that {writer!r} had sent into channel {channel!r} died with it")
 
@@ -333,16 +163,16 @@ class Launcher(Observer):
 
     def lives(self, process: str) -> None:
         """A daemon of it is ready. The others know what a former life has done, and may forget it when they die."""
-        if self._lives[process] > 1:
+        if self.brief.lives(process) > 1:
             self._readers.start_soon(self.ask_counts)
         for channel, echoes in self._echoes.items():
-            if echoes and self._process_of(self._writer_of(channel)) == process:
+            if echoes and self.brief.process_of(self._writer_of(channel)) == process:
                 self._readers.start_soon(self._say_to_writer, OpenTap(channel))
 
     @asynccontextmanager
     async def echo(self, channel: str) -> AsyncIterator[Echo]:
         """See what goes into a channel, as much of it as its owner can take."""
-        names = [spec.name for spec in self.carried.channels]
+        names = [spec.name for spec in self.brief.carried.channels]
         if channel not in names:
             raise BadValue(f"there is no channel {channel!r}; {did_you_mean(channel, names)}")
         echoes = self._echoes.setdefault(channel, [])
@@ -363,12 +193,12 @@ class Launcher(Observer):
             echo.put(shown)
 
     async def _say_to_writer(self, word: OpenTap | CloseTap) -> None:
-        child = self.present.get(self._process_of(self._writer_of(word.channel)))
+        child = self.present.get(self.brief.process_of(self._writer_of(word.channel)))
         if child is not None:
             await child.say(word)
 
     def _writer_of(self, channel: str) -> str:
-        (writer,) = (spec.writer for spec in self.carried.channels if spec.name == channel)
+        (writer,) = (spec.writer for spec in self.brief.carried.channels if spec.name == channel)
         assert writer is not None
         return writer.daemon
 
@@ -410,8 +240,7 @@ class Launcher(Observer):
         except* DaemonError as group:
             failures.extend(leaves(group))
         finally:
-            self.lifeline.cut()
-            self._tcp.close()
+            self.brief.close()
             self.run.close()
         if failures:
             raise self._in_our_words(failures[0])
@@ -419,8 +248,8 @@ class Launcher(Observer):
     async def _live_under_supervision(self) -> None:
         async with self._supervisor as supervisor:
             for process in dict.fromkeys(daemon.process for daemon in self.spec.daemons):
-                policy, restart = _policy_of(self.daemons_of(process))
-                kind = CommandProcess if self._is_command(process) else NodeProcess
+                policy, restart = _policy_of(self.brief.daemons_of(process))
+                kind = CommandProcess if self.brief.is_command(process) else NodeProcess
                 supervisor.add(kind, self, process, name=process, on_error=policy, restart=restart)
             await supervisor.wait_all_started()
             self.gate.set()
@@ -466,7 +295,7 @@ class Launcher(Observer):
         await self._supervisor.stop(grace=0)
 
     async def _say_stop(self, daemon: str, grace_s: float) -> None:
-        node = self.present.get(self._process_of(daemon))
+        node = self.present.get(self.brief.process_of(daemon))
         if node is not None and daemon not in node.ended:
             await node.say(Stop(daemon, grace_s))
 
@@ -477,7 +306,7 @@ class Launcher(Observer):
         if self._stopping:
             raise BadValue("the run is stopping, and nothing is started any more")
         self._node_of(daemon).kill(again=True)
-        for name in self.left_of(self._process_of(daemon)):
+        for name in self.brief.left_of(self.brief.process_of(daemon)):
             self.restart_cone(name)
 
     def kill(self, daemon: str) -> None:
@@ -492,16 +321,10 @@ class Launcher(Observer):
         names = [spec.name for spec in self.spec.daemons]
         if daemon not in names:
             raise BadValue(f"there is no daemon {daemon!r}; {did_you_mean(daemon, names)}")
-        node = self.present.get(self._process_of(daemon))
+        node = self.present.get(self.brief.process_of(daemon))
         if node is None:
             raise BadValue(f"the process of {daemon!r} is not alive")
         return node
-
-    def _process_of(self, daemon: str) -> str:
-        return self._places[daemon]
-
-    def _is_command(self, process: str) -> bool:
-        return any(daemon.command for daemon in self.daemons_of(process).values())
 
     def _is_source(self, daemon: str) -> bool:
         return not any(channel.reader is not None and channel.reader.daemon == daemon for channel in self.spec.channels)

@@ -72,12 +72,12 @@ class NodeProcess(Child):
         super().__init__(launcher, process)
         self.report: Report | None = None
         self._is_final = False
-        self._daemons = launcher.left_of(process)
+        self._daemons = launcher.brief.left_of(process)
         self._ready: set[str] = set()
         self._control: anyio.abc.SocketStream | None = None
         self._saying = Lock()
         self._listener = Listener()
-        self._stacks = Stacks(launcher.stacks_path(process))
+        self._stacks = Stacks(launcher.brief.stacks_path(process))
         self._asked = 0
         self._answered = 0
         self._gone = False
@@ -99,7 +99,7 @@ class NodeProcess(Child):
 
     async def _begin(self) -> None:
         await self._forget_the_former_life()
-        self._launcher.beat_path(self.name).unlink(missing_ok=True)
+        self._launcher.brief.beat_path(self.name).unlink(missing_ok=True)
         spare = self._launcher.spare_for(self.name)
         control = (None if spare is None else await self._from(spare)) or self._new()
         self._control = await anyio.abc.UNIXSocketStream.from_socket(control)
@@ -116,11 +116,11 @@ class NodeProcess(Child):
         here, there = socket.socketpair()
         with ExitStack() as failing, there:
             failing.callback(here.close)
-            order = self._launcher.order_for(self.name, there.fileno())
+            order = self._launcher.brief.order_for(self.name, there.fileno())
             self._spawn(
                 (sys.executable, "-m", "geartrain.engine.node"),
                 bootstrap=msgspec.json.encode(order),
-                keep_open=(there.fileno(), self._launcher.lifeline.fd),
+                keep_open=(there.fileno(), self._launcher.brief.lifeline.fd),
             )
             failing.pop_all()
         return here
@@ -128,7 +128,7 @@ class NodeProcess(Child):
     async def _from(self, spare: Spare) -> socket.socket | None:
         """The spare is this process from now on; None when it has died at this very moment."""
         logs = self._new_logs()
-        order = self._launcher.order_for(self.name, spare.number)
+        order = self._launcher.brief.order_for(self.name, spare.number)
         try:
             hand(spare.control, msgspec.json.encode(order), logs[0].fd, logs[1].fd)
         except OSError:
@@ -187,8 +187,8 @@ class NodeProcess(Child):
             exited = await self._process.wait_group()
             tasks.cancel_scope.cancel()
         await self._end_logs()
-        await self._launcher.tell_of(self.name, "finished", self._launcher.finished)
-        await self._launcher.tell_of(self.name, "ignored", self._launcher.given_up)
+        await self._launcher.tell_of(self.name, "finished", self._launcher.brief.finished)
+        await self._launcher.tell_of(self.name, "ignored", self._launcher.brief.given_up)
         return exited
 
     async def _forget_the_former_life(self) -> None:
@@ -198,7 +198,7 @@ class NodeProcess(Child):
         self.ended.clear()
         self.report = None
         self._ready.clear()
-        self._daemons = self._launcher.left_of(self.name)
+        self._daemons = self._launcher.brief.left_of(self.name)
         self._listener = Listener()
         self._answered = self._asked
         self._gone = False
@@ -212,7 +212,7 @@ class NodeProcess(Child):
                 raise failed
             self._final = failed
             return
-        left = self._launcher.left_of(self.name).keys()
+        left = self._launcher.brief.left_of(self.name).keys()
         how = f"{exited}{self._verdict}"
         if exited.code == 0 and left - self.ended:
             how += ", before its daemons had returned"
@@ -224,13 +224,13 @@ class NodeProcess(Child):
     # -- whether its loop turns -----------------------------------------------------------------------------------
 
     async def _watch_its_loop(self) -> None:
-        settings = self._launcher.settings_of(self.name)
+        settings = self._launcher.brief.settings_of(self.name)
         if settings.hung_after is None:
             return
         hangs = False
         while True:
             await anyio.sleep(settings.hung_after / _LOOKS)
-            last_ns = last_beat_ns(self._launcher.beat_path(self.name))
+            last_ns = last_beat_ns(self._launcher.brief.beat_path(self.name))
             still_s = (time.monotonic_ns() - last_ns) / 1e9 if last_ns else 0.0
             if hangs and still_s < settings.hung_after:
                 hangs = False
@@ -274,7 +274,7 @@ class NodeProcess(Child):
     @property
     def has_begun(self) -> bool:
         """Before its loop turns it imports, hears nothing, and has nothing to clean up."""
-        return last_beat_ns(self._launcher.beat_path(self.name)) != 0
+        return last_beat_ns(self._launcher.brief.beat_path(self.name)) != 0
 
     async def _quit(self) -> None:
         """Somebody else's failure may have ended the run: the daemons here may clean up all the same."""
@@ -337,9 +337,9 @@ class NodeProcess(Child):
                 else:
                     self._launcher.absorbed(report)
             case Returned(daemon):
-                self._launcher.returned.add(daemon)
+                self._launcher.brief.returned.add(daemon)
             case Finished(daemon):
-                self._launcher.finished.add(daemon)
+                self._launcher.brief.finished.add(daemon)
             case Counts(question, ends):
                 for end in ends:
                     self._launcher.ledger.hear(end)

@@ -74,7 +74,7 @@ class Spares:
 
     def take(self, process: str) -> Spare | None:
         """One that can be this process, if there is one."""
-        if not self._launcher.is_plain(process):
+        if not self._launcher.brief.is_plain(process):
             return None
         while self.waiting:
             spare = self.waiting.pop(0)
@@ -93,14 +93,14 @@ class Spares:
         here, there = socket.socketpair()
         with ExitStack() as failing, there, open(os.devnull, "wb") as nowhere:
             failing.callback(here.close)
-            order = self._launcher.spare_order(there.fileno())
+            order = self._launcher.brief.spare_order(there.fileno())
             process = self._launcher.processes.spawn(
                 Command(
                     arguments=(sys.executable, "-m", "geartrain.engine.node"),
                     bootstrap=msgspec.json.encode(order),
                     out=nowhere.fileno(),
                     err=nowhere.fileno(),
-                    keep_open=(there.fileno(), self._launcher.lifeline.fd),
+                    keep_open=(there.fileno(), self._launcher.brief.lifeline.fd),
                 )
             )
             failing.pop_all()

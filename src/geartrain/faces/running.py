@@ -180,7 +180,7 @@ async def live(order: RunOrder) -> int:
         status = StatusLine(sys.stderr)
         follower = _told(pipeline, status, order.log_level)
         launcher = Launcher(pipeline, watcher=follower)
-        launcher.log_level = order.log_level
+        launcher.brief.log_level = order.log_level
         async with anyio.create_task_group() as tasks:
             running = Running(launcher, follower, order.grace_s, tasks)
             await tasks.start(Control(launcher, running.ask_stop).serve)

@@ -22,12 +22,12 @@ def launcher(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laun
     pipeline.connect(middle.out, sink.frames)
     launcher = Launcher(pipeline)
     yield launcher
-    launcher.lifeline.cut()
+    launcher.brief.close()
     launcher.run.close()
 
 
 def over_in_middle(launcher: Launcher) -> dict[str, Gone | None]:
-    (daemon,) = launcher.order_for("middle", control=0).daemons
+    (daemon,) = launcher.brief.order_for("middle", control=0).daemons
     return {end.port: end.over for end in daemon.ends}
 
 
@@ -38,23 +38,23 @@ def test_nobody_is_gone_at_first(launcher: Launcher) -> None:
 def test_a_reader_that_has_finished_wants_nothing_from_a_writer_that_still_has_something_to_say(
     launcher: Launcher,
 ) -> None:
-    launcher.finished.add("sink")
+    launcher.brief.finished.add("sink")
     assert over_in_middle(launcher) == {"frames": None, "out": "finished"}
 
 
 def test_a_writer_that_had_returned_says_once_more_what_its_reader_has_had_and_nobody_minds(
     launcher: Launcher,
 ) -> None:
-    launcher.returned.add("middle")
-    launcher.finished.add("sink")
+    launcher.brief.returned.add("middle")
+    launcher.brief.finished.add("sink")
     assert over_in_middle(launcher) == {"frames": None, "out": "ignored"}
 
 
 def test_who_is_given_up_is_discarded_for(launcher: Launcher) -> None:
-    launcher.given_up |= {"source", "sink"}
+    launcher.brief.given_up |= {"source", "sink"}
     assert over_in_middle(launcher) == {"frames": "ignored", "out": "ignored"}
 
 
 def test_a_process_is_not_told_of_its_daemons_that_have_finished(launcher: Launcher) -> None:
-    launcher.finished.add("middle")
-    assert launcher.order_for("middle", control=0).daemons == ()
+    launcher.brief.finished.add("middle")
+    assert launcher.brief.order_for("middle", control=0).daemons == ()
