@@ -13,7 +13,8 @@ PROMISED = (
     "Channel SendStream ReceiveStream ChannelStats open_channel EndOfStream ChannelClosed ChannelInUse WouldBlock "
     "GeartrainError DaemonError Clock WallClock SimClock Context Daemon daemon Supervisor RestartPolicy OnError "
     "DaemonHealth DaemonState DaemonFailurePhase Observer Deadlock simulate Pipeline PipelineFaulty Fault "
-    "Caller Calls Call CallChannel CallStats open_calls CallFailed CallTimeout ServerGone"
+    "Caller Calls Call CallChannel CallStats open_calls CallFailed CallTimeout ServerGone "
+    "mono_ns LatencyHistogram PlaneClock GateInvalid"
 )
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from geartrain.errors import Deadlock as Deadlock
     from geartrain.errors import EndOfStream as EndOfStream
     from geartrain.errors import Fault as Fault
+    from geartrain.errors import GateInvalid as GateInvalid
     from geartrain.errors import GeartrainError as GeartrainError
     from geartrain.errors import PeerLost as PeerLost
     from geartrain.errors import PeerRefused as PeerRefused
@@ -48,10 +49,13 @@ if TYPE_CHECKING:
     from geartrain.ports.clock import Clock as Clock
     from geartrain.ports.clock import SimClock as SimClock
     from geartrain.ports.clock import WallClock as WallClock
+    from geartrain.ports.clock import mono_ns as mono_ns
     from geartrain.ports.observer import Observer as Observer
     from geartrain.ports.places import private_dir as private_dir
+    from geartrain.ports.planes import PlaneClock as PlaneClock
     from geartrain.rules.calls import CallStats as CallStats
     from geartrain.rules.grid import Cycle as Cycle
+    from geartrain.rules.histogram import LatencyHistogram as LatencyHistogram
     from geartrain.rules.keys import Curve as Curve
     from geartrain.rules.keys import Keys as Keys
     from geartrain.rules.lifecycle import DaemonFailurePhase as DaemonFailurePhase
@@ -83,6 +87,7 @@ _ROOMS = {
         "Deadlock",
         "EndOfStream",
         "Fault",
+        "GateInvalid",
         "GeartrainError",
         "PeerLost",
         "PeerRefused",
@@ -93,11 +98,13 @@ _ROOMS = {
         "WouldBlock",
     ),
     "geartrain.faces.testing": ("PipelineRunner", "RunResult"),
-    "geartrain.ports.clock": ("Clock", "SimClock", "WallClock"),
+    "geartrain.ports.clock": ("Clock", "SimClock", "WallClock", "mono_ns"),
     "geartrain.ports.observer": ("Observer",),
     "geartrain.ports.places": ("private_dir",),
+    "geartrain.ports.planes": ("PlaneClock",),
     "geartrain.rules.calls": ("CallStats",),
     "geartrain.rules.grid": ("Cycle",),
+    "geartrain.rules.histogram": ("LatencyHistogram",),
     "geartrain.rules.keys": ("Curve", "Keys"),
     "geartrain.rules.lifecycle": ("DaemonFailurePhase", "DaemonState", "OnError"),
     "geartrain.rules.pipeline": ("Mark", "Policy"),

@@ -24,6 +24,10 @@ class NotInUse(GeartrainError, RuntimeError):
     """Something was used outside the time in which it works: a supervisor before or after its block."""
 
 
+class GateInvalid(GeartrainError, RuntimeError):
+    """A histogram that may only tell exact figures has seen more samples than it can hold, and tells none."""
+
+
 class WouldBlock(GeartrainError):
     """The `_nowait` form of an operation would have had to wait."""
 

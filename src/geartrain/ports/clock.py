@@ -28,6 +28,9 @@ from geartrain.rules.timestep import Timeline
 
 First = Literal["now", "after"]
 
+# Real time in whole nanoseconds: `CLOCK_MONOTONIC`, the same for all processes of a host.
+mono_ns = time.monotonic_ns
+
 
 @runtime_checkable
 class Clock(Protocol):
