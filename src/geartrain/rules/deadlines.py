@@ -1,0 +1,252 @@
+"""What is to be called when: deadlines in the order (due, insertion), fired in rounds, forgotten when cancelled.
+
+    insert ----> heap of (due, number, deadline) ----> take(now): the next of this round, never one before its time
+                  ^                     |               None: all that was due when the round began has been taken
+                  |   cancelled ones stay as dead entries until they surface, or are swept out when they are most
+                  '-- what joins a round at a time that has passed waits for the next one: whoever inserts itself
+                      anew again and again, in the past, holds nobody else up
+
+A periodic deadline lies on an absolute grid and goes back into the heap before it is called; which slot it serves after
+one that was late is its policy: skip those missed, make up for some of them in a burst, or delay the grid.
+"""
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
+
+from geartrain.rules import grid
+
+Callback = Callable[[], object]
+Missed = Literal["skip", "burst", "delay"]
+MISSED: tuple[Missed, ...] = ("skip", "burst", "delay")
+
+# So many dead entries are left where they are, whatever else there is.
+_FEW_DEAD = 64
+
+_Entry = tuple[int, int, "Deadline"]
+
+
+class Home(Protocol):
+    """Where a deadline can be called off."""
+
+    def cancel(self, deadline: "Deadline") -> bool: ...
+
+
+class Deadline:
+    """Something that is to be called once. It lets go of its callback when it has fired or is cancelled."""
+
+    __slots__ = ("_cancelled", "_fired", "_home", "callback", "due_ns", "name")
+
+    def __init__(self, home: Home, due_ns: int, callback: Callback, name: str = "") -> None:
+        self._home = home
+        self.due_ns = due_ns
+        self.callback: Callback | None = callback
+        self.name = name
+        self._fired = False
+        self._cancelled = False
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self._cancelled else "fired" if self._fired else "pending"
+        return f"<{type(self).__name__} {self.name!r} at {self.due_ns} ns, {state}>"
+
+    @property
+    def fired(self) -> bool:
+        """Whether it has been called; of a periodic one, whether it ever has."""
+        return self._fired
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called, in time or not."""
+        return self._cancelled
+
+    def cancel(self) -> bool:
+        """Call it off; the answer is whether that has prevented a call. After it has fired it prevents nothing."""
+        return self._home.cancel(self)
+
+    def fire(self, _now_ns: int) -> Callback:
+        """It is to be called now. `callback` is left there if it will be once more."""
+        callback = self.callback
+        assert callback is not None
+        self._fired = True
+        self.callback = None
+        return callback
+
+    def forget(self) -> bool:
+        """Let go of the callback; the answer is whether there was one."""
+        is_pending = self.callback is not None
+        self.callback = None
+        return is_pending
+
+    def mark_cancelled(self) -> bool:
+        self._cancelled = True
+        return self.forget()
+
+
+class PeriodicDeadline(Deadline):
+    """Something that is to be called once per period, on an absolute grid."""
+
+    __slots__ = ("_burst", "_epoch_ns", "_missed", "_missed_count", "_slot", "fired_count", "period_ns")
+
+    def __init__(
+        self,
+        home: Home,
+        epoch_ns: int,
+        period_ns: int,
+        callback: Callback,
+        name: str = "",
+        *,
+        missed: Missed = "skip",
+        burst: int = 1,
+    ) -> None:
+        """The first call is a period after the epoch. `burst` is how many missed ones are made up for at most."""
+        super().__init__(home, epoch_ns + period_ns, callback, name)
+        self.period_ns = period_ns
+        self.fired_count = 0
+        self._epoch_ns = epoch_ns
+        self._slot = 1
+        self._missed = missed
+        self._burst = burst
+        self._missed_count = 0
+
+    @property
+    def missed(self) -> int:
+        """How many slots of the grid passed without a call."""
+        return self._missed_count
+
+    def fire(self, now_ns: int) -> Callback:
+        """It is to be called now, and lies at its next slot afterwards."""
+        assert self.callback is not None
+        self._fired = True
+        self.fired_count += 1
+        self._move_on(now_ns)
+        return self.callback
+
+    def _move_on(self, now_ns: int) -> None:
+        passed = grid.next_slot(self._epoch_ns, self.period_ns, self._slot, now_ns) - self._slot - 1
+        match self._missed:
+            case "skip":
+                lost = passed
+            case "burst":
+                lost = max(0, passed - self._burst)
+            case "delay":
+                lost = 0
+                if passed:
+                    self._missed_count += passed
+                    self._epoch_ns = now_ns - self._slot * self.period_ns
+        self._missed_count += lost
+        self._slot += lost + 1
+        self.due_ns = self._epoch_ns + self._slot * self.period_ns
+
+
+class Firing(NamedTuple):
+    """One call that is to be made. `due_ns` is when it was due: a periodic deadline has moved on already."""
+
+    deadline: Deadline
+    callback: Callback
+    due_ns: int
+
+
+class Deadlines:
+    """All deadlines of one clock."""
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self.cancelled_count = 0
+        self._numbers = itertools.count()
+        self._heap: list[_Entry] = []
+        # Of a round: until when it goes, and what has joined it too late; that comes before all else in the next.
+        self._until_ns: float = -math.inf
+        self._left: list[_Entry] = []
+        self._joined: list[_Entry] = []
+        self._dead = 0
+
+    def __len__(self) -> int:
+        """How many entries there are, dead ones included."""
+        return len(self._heap) + len(self._left) + len(self._joined)
+
+    def insert(self, deadline: Deadline) -> None:
+        entry = (deadline.due_ns, next(self._numbers), deadline)
+        heapq.heappush(self._joined if deadline.due_ns <= self._until_ns else self._heap, entry)
+        self.pending += 1
+
+    def cancel(self, deadline: Deadline) -> bool:
+        """Call a deadline off; the answer is whether that has prevented a call."""
+        if not deadline.mark_cancelled():
+            return False
+        self.pending -= 1
+        self.cancelled_count += 1
+        self._dead += 1
+        if self._dead > _FEW_DEAD and self._dead > self.pending:
+            self._sweep()
+        return True
+
+    def take(self, now_ns: int) -> Firing | None:
+        """The next of this round, which begins with the first; None, and the round is over."""
+        if self._until_ns == -math.inf:
+            self._until_ns = now_ns
+        deadline = self._pop()
+        if deadline is None:
+            self._until_ns = -math.inf
+            # All of this round's own have been taken, so that nothing but what has joined is left.
+            self._left += self._joined
+            heapq.heapify(self._left)
+            self._joined = []
+            return None
+        due_ns = deadline.due_ns
+        callback = deadline.fire(now_ns)
+        self.pending -= 1
+        if deadline.callback is not None:
+            self.insert(deadline)
+        return Firing(deadline, callback, due_ns)
+
+    def next_ns(self) -> int | None:
+        """When the next one is due; None when there is none."""
+        entry = self._first()
+        return None if entry is None else entry[0]
+
+    def drop(self) -> list[Callback]:
+        """Forget everything; the answer is what will not be called now."""
+        entries = [*self._heap, *self._left, *self._joined]
+        dropped = [deadline.callback for _, _, deadline in entries if deadline.callback is not None]
+        for _, _, deadline in entries:
+            deadline.forget()
+        for heap in (self._heap, self._left, self._joined):
+            heap.clear()
+        self.pending = self._dead = 0
+        self._until_ns = -math.inf
+        return dropped
+
+    def _pop(self) -> Deadline | None:
+        entry = self._first()
+        if entry is None or entry[0] > self._until_ns:
+            return None
+        heapq.heappop(self._left if self._left and self._left[0] is entry else self._heap)
+        return entry[2]
+
+    def _first(self) -> _Entry | None:
+        """The first that is alive, outside of what has joined."""
+        first = self._first_of(self._heap)
+        if not self._left:
+            return first
+        left = self._first_of(self._left)
+        return left if first is None or (left is not None and left < first) else first
+
+    def _first_of(self, heap: list[_Entry]) -> _Entry | None:
+        while heap and heap[0][2].callback is None:
+            heapq.heappop(heap)
+            self._dead -= 1
+        return heap[0] if heap else None
+
+    def _sweep(self) -> None:
+        for heap in (self._heap, self._left, self._joined):
+            heap[:] = [entry for entry in heap if entry[2].callback is not None]
+            heapq.heapify(heap)
+        self._dead = 0
+
+
+def ns_rounded_up(seconds: float) -> int:
+    """The least whole nanoseconds that are no fewer seconds, so that nothing is early: 1.1 is 1,100,000,000."""
+    ns = round(seconds * 1e9)
+    return ns if ns / 1e9 >= seconds else ns + 1
