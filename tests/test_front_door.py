@@ -14,7 +14,7 @@ PROMISED = (
     "GeartrainError DaemonError Clock WallClock SimClock Context Daemon daemon Supervisor RestartPolicy OnError "
     "DaemonHealth DaemonState DaemonFailurePhase Observer Deadlock simulate Pipeline PipelineFaulty Fault "
     "Caller Calls Call CallChannel CallStats open_calls CallFailed CallTimeout ServerGone "
-    "mono_ns LatencyHistogram PlaneClock GateInvalid"
+    "mono_ns LatencyHistogram PlaneClock GateInvalid DeadlineScheduler Deadline"
 )
 
 

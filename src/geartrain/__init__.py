@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geartrain.engine.remote import open_pair as open_pair
     from geartrain.engine.remote import open_receive as open_receive
     from geartrain.engine.remote import open_send as open_send
+    from geartrain.engine.scheduler import DeadlineScheduler as DeadlineScheduler
     from geartrain.engine.simulate import simulate as simulate
     from geartrain.engine.supervisor import Supervisor as Supervisor
     from geartrain.errors import CallFailed as CallFailed
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from geartrain.ports.places import private_dir as private_dir
     from geartrain.ports.planes import PlaneClock as PlaneClock
     from geartrain.rules.calls import CallStats as CallStats
+    from geartrain.rules.deadlines import Deadline as Deadline
+    from geartrain.rules.deadlines import PeriodicDeadline as PeriodicDeadline
     from geartrain.rules.grid import Cycle as Cycle
     from geartrain.rules.histogram import LatencyHistogram as LatencyHistogram
     from geartrain.rules.keys import Curve as Curve
@@ -75,6 +78,7 @@ _ROOMS = {
     "geartrain.engine.daemon": ("Daemon", "daemon"),
     "geartrain.engine.pipeline": ("Pipeline", "run"),
     "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),
+    "geartrain.engine.scheduler": ("DeadlineScheduler",),
     "geartrain.engine.simulate": ("simulate",),
     "geartrain.engine.hosted": ("DaemonHealth",),
     "geartrain.engine.supervisor": ("Supervisor",),
@@ -103,6 +107,7 @@ _ROOMS = {
     "geartrain.ports.places": ("private_dir",),
     "geartrain.ports.planes": ("PlaneClock",),
     "geartrain.rules.calls": ("CallStats",),
+    "geartrain.rules.deadlines": ("Deadline", "PeriodicDeadline"),
     "geartrain.rules.grid": ("Cycle",),
     "geartrain.rules.histogram": ("LatencyHistogram",),
     "geartrain.rules.keys": ("Curve", "Keys"),

@@ -53,7 +53,9 @@ def test_what_joins_a_round_in_the_past_waits_for_the_next_and_comes_first_there
     assert heap.take(50) is not None
     for due_ns in (5, 50, 51):
         heap.insert(Deadline(heap, due_ns, nothing, f"joined {due_ns}"))
+    assert heap.next_ns() == 5
     assert taken(heap, 60) == ["1"]
+    assert heap.next_ns() == 5
     heap.insert(Deadline(heap, 3, nothing, "between rounds"))
     assert heap.next_ns() == 3
     assert taken(heap, 60) == ["between rounds", "joined 5", "joined 50", "joined 51"]

@@ -203,8 +203,8 @@ class Deadlines:
 
     def next_ns(self) -> int | None:
         """When the next one is due; None when there is none."""
-        entry = self._first()
-        return None if entry is None else entry[0]
+        firsts = (self._first(), self._first_of(self._joined))
+        return min((entry[0] for entry in firsts if entry is not None), default=None)
 
     def drop(self) -> list[Callback]:
         """Forget everything; the answer is what will not be called now."""
