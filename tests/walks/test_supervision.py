@@ -168,6 +168,37 @@ async def test_a_spare_that_has_died_unseen_is_passed_over(anyio_backend: Loop, 
             await launcher.stop()
 
 
+async def test_a_spare_that_dies_while_it_is_told_who_it_is_is_replaced_by_a_process_of_its_own(
+    anyio_backend: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died: list[int] = []
+
+    def dies(spares: Spares, _process: str) -> Spare | None:
+        if died or not spares.waiting:
+            return None
+        spare = spares.waiting.pop()
+        spare.process.kill_group(signal.SIGKILL)
+        died.append(spare.process.pid)
+        return spare
+
+    monkeypatch.setattr(Spares, "take", dies)
+    pipeline = Pipeline("warm", backend=anyio_backend, spares=1)
+    source = pipeline.add(Source, name="source", config={"total": 200, "pause_s": 0.01})
+    middle = pipeline.add(Middle, name="middle", on_error="restart")
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(tmp_path / "ledger")})
+    pipeline.connect(source.out, middle.frames)
+    pipeline.connect(middle.out, sink.frames)
+    launcher = Launcher(pipeline)
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(launcher.live)
+            while not launcher.spares.waiting:
+                await anyio.sleep(0.01)
+            launcher.kill("middle")
+    assert died
+    assert sorted(set(numbers(tmp_path / "ledger"))) == list(range(200))
+
+
 async def test_an_error_of_megabytes_is_told_in_part_and_harms_nobody(anyio_backend: Loop, tmp_path: Path) -> None:
     pipeline = Pipeline("loud", backend=anyio_backend)
     pipeline.add(loud, name="loud", on_error="ignore")

@@ -6,8 +6,9 @@ A process is a daemon too: its `run` waits for its exit, and how that was goes t
 """
 
 import logging
-from collections.abc import AsyncIterator, Container, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -155,10 +156,14 @@ class Launcher(Observer):
         """Something that the operator should know, and that ends nobody."""
         _log.warning("%s", words)
 
+    def in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something for as long as the run takes, whatever becomes of who wants it."""
+        self._readers.start_soon(work)
+
     def read(self, logs: Sequence[LogCapture]) -> Reading:
         """Read what a process prints, from its first moment on."""
         reading = Reading(logs)
-        self._readers.start_soon(reading.live)
+        self.in_background(reading.live)
         return reading
 
     def lives(self, process: str) -> None:

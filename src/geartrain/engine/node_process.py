@@ -21,7 +21,6 @@ import msgspec
 from geartrain.engine.child import Child
 from geartrain.engine.context import Context
 from geartrain.engine.hosted import FINALIZE_TIMEOUT_S
-from geartrain.engine.signal import Lock
 from geartrain.engine.spare import Spare
 from geartrain.errors import PipelineFailed, ProcessFailed
 from geartrain.ports.beat import last_beat_ns
@@ -75,7 +74,7 @@ class NodeProcess(Child):
         self._daemons = launcher.brief.left_of(process)
         self._ready: set[str] = set()
         self._control: anyio.abc.SocketStream | None = None
-        self._saying = Lock()
+        self._unsaid: list[bytes] = []
         self._listener = Listener()
         self._stacks = Stacks(launcher.brief.stacks_path(process))
         self._asked = 0
@@ -195,6 +194,7 @@ class NodeProcess(Child):
         if self._control is None:
             return
         await self._control.aclose()
+        self._unsaid = []
         self.ended.clear()
         self.report = None
         self._ready.clear()
@@ -294,12 +294,19 @@ class NodeProcess(Child):
     # -- talking with it ------------------------------------------------------------------------------------------
 
     async def say(self, word: Said) -> None:
-        control = self._control
+        self._unsaid.append(to_line(word))
+        if len(self._unsaid) == 1:
+            self._launcher.in_background(self._say_all)
+
+    async def _say_all(self) -> None:
+        """Whoever says something may be cancelled: a word is not cut in two by that, for it is sent from here."""
+        control, unsaid = self._control, self._unsaid
         assert control is not None
         # That it is gone is heard, after all that it has said.
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            async with self._saying:
-                await control.send(to_line(word))
+            while unsaid:
+                await control.send(unsaid[0])
+                del unsaid[0]
 
     async def ask_counts(self) -> None:
         # Nothing heaps up for a process that hangs.
