@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -308,3 +308,4 @@ class Naive(RuleBasedStateMachine):
 
 
 TestRandomHistories = Naive.TestCase
+TestRandomHistories.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -48,8 +48,9 @@ _BATCH_NS = 2_000_000
 SLOW_NS = 5_000_000
 LATE_NS = 1_000_000
 
-# Ten thousand years. What is due later than that is a mistake.
-_LONGEST_S = 3.2e11
+# 292 years, and a hundred of them: what is due later is a mistake.
+_MOST_NS = (1 << 63) - 1
+_LONGEST_S = 3.2e9
 
 _NEVER_NS = 1 << 200
 _AWAKE_NS = -(1 << 200)
@@ -111,15 +112,16 @@ class DeadlineScheduler:
 
     def schedule_at(self, due_ns: int, callback: Callback, *, name: str = "") -> Deadline:
         """Call it at a moment of the clock; at one that has passed, as soon as possible."""
-        whole("schedule_at() due_ns", due_ns, least=-(1 << 63))
-        if due_ns >= 1 << 63:
-            raise BadValue(f"schedule_at() due_ns must be below 2**63, which is in 292 years, got {due_ns!r}")
-        return self._add(Deadline(self, due_ns, _checked(callback), _checked_name(name)))
+        if type(due_ns) is not int or not -_MOST_NS <= due_ns <= _MOST_NS:
+            due_ns = _checked_moment(due_ns)
+        _check(callback, name)
+        return self._add(Deadline(self, due_ns, callback, name))
 
     def schedule_after(self, delay_s: float, callback: Callback, *, name: str = "") -> Deadline:
         """Call it when so many seconds have passed, 0 being as soon as possible."""
         delay_ns = ns_rounded_up(number("schedule_after() delay_s", delay_s, least=0, most=_LONGEST_S))
-        return self._add(Deadline(self, self.clock.now_ns() + delay_ns, _checked(callback), _checked_name(name)))
+        _check(callback, name)
+        return self._add(Deadline(self, self.clock.now_ns() + delay_ns, callback, name))
 
     def schedule_every(
         self, period_s: float, callback: Callback, *, name: str = "", missed: Missed = "skip", burst: int = 8
@@ -132,11 +134,9 @@ class DeadlineScheduler:
         number("schedule_every() period_s", period_s, least=1e-9, most=_LONGEST_S)
         one_of("schedule_every() missed", missed, MISSED)
         whole("schedule_every() burst", burst, least=1)
+        _check(callback, name)
         epoch_ns, period_ns = self.clock.now_ns(), round(period_s * 1e9)
-        name = _checked_name(name)
-        return self._add(
-            PeriodicDeadline(self, epoch_ns, period_ns, _checked(callback), name, missed=missed, burst=burst)
-        )
+        return self._add(PeriodicDeadline(self, epoch_ns, period_ns, callback, name, missed=missed, burst=burst))
 
     def cancel(self, deadline: Deadline) -> bool:
         """Call a deadline off, as its own `cancel` does; the answer is whether that has prevented a call."""
@@ -273,13 +273,15 @@ def _title(firing: Firing) -> str:
     return f"deadline {firing.deadline.name or getattr(callback, '__qualname__', None) or repr(callback)!r}"
 
 
-def _checked(callback: Callback) -> Callback:
+def _check(callback: object, name: object) -> None:
     if not callable(callback):
         raise BadType(f"a deadline's callback must be a function without arguments, got {callback!r}")
-    return callback
-
-
-def _checked_name(name: str) -> str:
     if not isinstance(name, str):
         raise BadType(f"a deadline's name must be a string, got {name!r}")
-    return name
+
+
+def _checked_moment(due_ns: int) -> int:
+    whole("schedule_at() due_ns", due_ns, least=-_MOST_NS)
+    if due_ns > _MOST_NS:
+        raise BadValue(f"schedule_at() due_ns must be below 2**63, which is in 292 years, got {due_ns!r}")
+    return int(due_ns)

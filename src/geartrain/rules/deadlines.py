@@ -37,29 +37,21 @@ class Home(Protocol):
 class Deadline:
     """Something that is to be called once. It lets go of its callback when it has fired or is cancelled."""
 
-    __slots__ = ("_cancelled", "_fired", "_home", "callback", "due_ns", "name")
+    __slots__ = ("_home", "callback", "cancelled", "due_ns", "fired", "name")
 
     def __init__(self, home: Home, due_ns: int, callback: Callback, name: str = "") -> None:
         self._home = home
         self.due_ns = due_ns
         self.callback: Callback | None = callback
         self.name = name
-        self._fired = False
-        self._cancelled = False
+        # Whether it has been called; of a periodic one, whether it ever has.
+        self.fired = False
+        # Whether `cancel` was called, in time or not.
+        self.cancelled = False
 
     def __repr__(self) -> str:
-        state = "cancelled" if self._cancelled else "fired" if self._fired else "pending"
+        state = "cancelled" if self.cancelled else "fired" if self.fired else "pending"
         return f"<{type(self).__name__} {self.name!r} at {self.due_ns} ns, {state}>"
-
-    @property
-    def fired(self) -> bool:
-        """Whether it has been called; of a periodic one, whether it ever has."""
-        return self._fired
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called, in time or not."""
-        return self._cancelled
 
     def cancel(self) -> bool:
         """Call it off; the answer is whether that has prevented a call. After it has fired it prevents nothing."""
@@ -69,19 +61,9 @@ class Deadline:
         """It is to be called now. `callback` is left there if it will be once more."""
         callback = self.callback
         assert callback is not None
-        self._fired = True
+        self.fired = True
         self.callback = None
         return callback
-
-    def forget(self) -> bool:
-        """Let go of the callback; the answer is whether there was one."""
-        is_pending = self.callback is not None
-        self.callback = None
-        return is_pending
-
-    def mark_cancelled(self) -> bool:
-        self._cancelled = True
-        return self.forget()
 
 
 class PeriodicDeadline(Deadline):
@@ -118,7 +100,7 @@ class PeriodicDeadline(Deadline):
     def fire(self, now_ns: int) -> Callback:
         """It is to be called now, and lies at its next slot afterwards."""
         assert self.callback is not None
-        self._fired = True
+        self.fired = True
         self.fired_count += 1
         self._move_on(now_ns)
         return self.callback
@@ -173,8 +155,10 @@ class Deadlines:
 
     def cancel(self, deadline: Deadline) -> bool:
         """Call a deadline off; the answer is whether that has prevented a call."""
-        if not deadline.mark_cancelled():
+        deadline.cancelled = True
+        if deadline.callback is None:
             return False
+        deadline.callback = None
         self.pending -= 1
         self.cancelled_count += 1
         self._dead += 1
@@ -211,7 +195,7 @@ class Deadlines:
         entries = [*self._heap, *self._left, *self._joined]
         dropped = [deadline.callback for _, _, deadline in entries if deadline.callback is not None]
         for _, _, deadline in entries:
-            deadline.forget()
+            deadline.callback = None
         for heap in (self._heap, self._left, self._joined):
             heap.clear()
         self.pending = self._dead = 0
