@@ -6,6 +6,7 @@ Every public name is here, and is imported when it is first used: `import geartr
 TYPE_CHECKING = False  # as typing's, which would cost a cold start more than all the rest of this file
 
 if TYPE_CHECKING:
+    from geartrain.actors.clock import ReactorClock as ReactorClock
     from geartrain.engine.calls import Call as Call
     from geartrain.engine.calls import CallChannel as CallChannel
     from geartrain.engine.calls import Caller as Caller
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from geartrain.engine.context import Context as Context
     from geartrain.engine.daemon import Daemon as Daemon
     from geartrain.engine.daemon import daemon as daemon
+    from geartrain.engine.deadlines import ClockChannel as ClockChannel
+    from geartrain.engine.deadlines import ClockClient as ClockClient
+    from geartrain.engine.deadlines import Deadlines as Deadlines
+    from geartrain.engine.deadlines import Planes as Planes
+    from geartrain.engine.deadlines import open_deadlines as open_deadlines
+    from geartrain.engine.deadlines import open_planes as open_planes
     from geartrain.engine.ends import Channel as Channel
     from geartrain.engine.ends import ChannelStats as ChannelStats
     from geartrain.engine.ends import ReceiveStream as ReceiveStream
@@ -54,6 +61,10 @@ if TYPE_CHECKING:
     from geartrain.ports.observer import Observer as Observer
     from geartrain.ports.places import private_dir as private_dir
     from geartrain.ports.planes import PlaneClock as PlaneClock
+    from geartrain.rules.appointments import Appointment as Appointment
+    from geartrain.rules.appointments import DeadlineStats as DeadlineStats
+    from geartrain.rules.appointments import Fired as Fired
+    from geartrain.rules.appointments import PlaneChange as PlaneChange
     from geartrain.rules.calls import CallStats as CallStats
     from geartrain.rules.deadlines import Deadline as Deadline
     from geartrain.rules.deadlines import PeriodicDeadline as PeriodicDeadline
@@ -71,8 +82,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "geartrain.actors.clock": ("ReactorClock",),
     "geartrain.engine.calls": ("Call", "CallChannel", "Caller", "Calls", "open_calls"),
     "geartrain.engine.channel": ("open_channel",),
+    "geartrain.engine.deadlines": (
+        "ClockChannel",
+        "ClockClient",
+        "Deadlines",
+        "Planes",
+        "open_deadlines",
+        "open_planes",
+    ),
     "geartrain.engine.ends": ("Channel", "ChannelStats", "ReceiveStream", "SendStream"),
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
@@ -106,6 +126,7 @@ _ROOMS = {
     "geartrain.ports.observer": ("Observer",),
     "geartrain.ports.places": ("private_dir",),
     "geartrain.ports.planes": ("PlaneClock",),
+    "geartrain.rules.appointments": ("Appointment", "DeadlineStats", "Fired", "PlaneChange"),
     "geartrain.rules.calls": ("CallStats",),
     "geartrain.rules.deadlines": ("Deadline", "PeriodicDeadline"),
     "geartrain.rules.grid": ("Cycle",),

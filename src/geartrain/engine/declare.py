@@ -5,7 +5,8 @@
     build(target, ends, config)    a new daemon, its ends and its decoded config as arguments
 
 A parameter annotated `SendStream[T]`, `ReceiveStream[T]`, `Caller[Q, A]` or `Calls[Q, A]`, a list of them, or one of
-them `| None`, is a port; `ctx` of a function is skipped; every other parameter is config, decoded strictly by msgspec.
+them `| None`, is a port, and so is `Deadlines`, `Planes` or a list of `ClockClient`; `ctx` of a function is skipped;
+every other parameter is config, decoded strictly by msgspec.
 Over msgspec, in parameters and inside of Structs: a `Path`, or any class that is made of one text, is text; a
 `timedelta` that is a parameter is a duration as everywhere in files, "250ms".
 """
@@ -28,18 +29,21 @@ import msgspec.inspect
 
 from geartrain.engine.calls import Caller, Calls
 from geartrain.engine.daemon import Daemon, DaemonFactory
+from geartrain.engine.deadlines import ClockClient, Deadlines, Planes
 from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.shape import name_of, shape_of, why_it_stays
 from geartrain.errors import BadType, BadValue, CannotLoad, GeartrainError, in_words
+from geartrain.rules.appointments import Asked, Told
 from geartrain.rules.durations import duration_text, seconds_of
 from geartrain.rules.nearest import did_you_mean, nearest
-from geartrain.rules.signature import ConfigField, ItemType, Port, Signature
+from geartrain.rules.signature import ClockPort, ConfigField, ItemType, Port, Signature
 
 Target = type[Daemon] | DaemonFactory[Any]
-End = SendStream[Any] | ReceiveStream[Any] | Caller[Any, Any]
+End = SendStream[Any] | ReceiveStream[Any] | Caller[Any, Any] | ClockClient
 Ends = Mapping[str, "End | list[End]"]
 
 _CALLS = (Caller, Calls)
+_CLOCK: dict[Any, ClockPort] = {Deadlines: "deadlines", Planes: "planes", ClockClient: "clients"}
 
 # The modules that were loaded from a script have this before their name, so that no import finds them by chance.
 _SCRIPT = "geartrain script "
@@ -252,6 +256,8 @@ def _port(title: str, parameter: inspect.Parameter, hint: Any) -> Port | None:
             )
         return None
     kind = get_origin(end) or end
+    if kind in _CLOCK:
+        return _clock_port(parameter, _CLOCK[kind], many=many, optional=plain is not hint)
     item_type, *reply_types = get_args(end) or ((Any, Any) if kind in _CALLS else (Any,))
     return Port(
         name=parameter.name,
@@ -260,6 +266,18 @@ def _port(title: str, parameter: inspect.Parameter, hint: Any) -> Port | None:
         many=many,
         optional=plain is not hint or parameter.default is not parameter.empty,
         reply=_item_type(title, parameter.name, reply_types[0], "replies") if reply_types else None,
+    )
+
+
+def _clock_port(parameter: inspect.Parameter, kind: ClockPort, *, many: bool, optional: bool) -> Port:
+    return Port(
+        name=parameter.name,
+        sends=kind != "clients",
+        item=_ASKED,
+        many=many,
+        optional=optional or parameter.default is not parameter.empty,
+        reply=_TOLD,
+        clock=kind,
     )
 
 
@@ -273,7 +291,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _is_end(hint: Any) -> bool:
-    return (get_origin(hint) or hint) in (SendStream, ReceiveStream, *_CALLS)
+    return (get_origin(hint) or hint) in (SendStream, ReceiveStream, *_CALLS, *_CLOCK)
 
 
 def _mentions_end(hint: Any) -> bool:
@@ -301,6 +319,10 @@ def _item_type(title: str, port: str, item_type: Any, what: str = "items") -> It
     if because is not None:
         return ItemType(text=text, shape=f"only here: {item_type!r}", type=item_type, stays_because=because)
     return ItemType(text=text, shape=shape_of(item_type), type=item_type)
+
+
+_ASKED = ItemType(text="Asked", shape=shape_of(Asked), type=Asked)
+_TOLD = ItemType(text="Told", shape=shape_of(Told), type=Told)
 
 
 # -- config -----------------------------------------------------------------------------------------------------------

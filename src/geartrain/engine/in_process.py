@@ -11,7 +11,7 @@ nothing here: there is one loop, that of the caller.
 import math
 import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,8 +23,10 @@ from geartrain.engine.calls import CallChannel, Caller, Calls, open_calls
 from geartrain.engine.channel import open_channel
 from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
+from geartrain.engine.deadlines import ClockClient, Deadlines, Planes, open_deadlines, open_planes
 from geartrain.engine.declare import End, Target, build, signature_of
 from geartrain.engine.ends import Channel, ChannelStats, ReceiveStream
+from geartrain.engine.in_turn import start_in_turn
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.reporter import report_of
 from geartrain.engine.roll import Roll, Watcher
@@ -33,8 +35,7 @@ from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import DaemonError, Deadlock, EndOfStream, Fault, PipelineFailed, PipelineFaulty, leaves
 from geartrain.ports.clock import Clock, SimClock
 from geartrain.ports.observer import Observer
-from geartrain.ports.parking import here
-from geartrain.ports.turns import Wait, current_owner
+from geartrain.ports.turns import current_owner
 from geartrain.rules import wiring
 from geartrain.rules.durations import duration_text
 from geartrain.rules.lifecycle import DaemonFailurePhase
@@ -56,12 +57,12 @@ class Place:
 
     @property
     def is_source(self) -> bool:
-        return not any(isinstance(end, ReceiveStream) for end in self._all)
+        return not any(isinstance(end, ReceiveStream) and not isinstance(end, Deadlines | Planes) for end in self._all)
 
     def new_daemon(self) -> Daemon:
         """The user's daemon, with its ends. What an earlier one has asked for is answered to nobody."""
         for end in self._all:
-            if isinstance(end, Caller):
+            if isinstance(end, Caller | Deadlines | Planes):
                 end.begin_again()
         return build(self._target, dict(self._by_port()), self.spec.config)
 
@@ -80,14 +81,15 @@ class Place:
 
     async def discard(self) -> None:
         """The daemon is gone for good and the others go on: its edges discard, and count."""
-        inputs = [end for end in self._all if isinstance(end, ReceiveStream) and not isinstance(end, Calls)]
-        # Nobody answers calls, and nobody waits for an answer.
+        others = (Calls, Deadlines, Planes)
+        inputs = [end for end in self._all if isinstance(end, ReceiveStream) and not isinstance(end, others)]
+        # Nobody answers calls, and nobody waits for an answer or a deadline.
         for end in self._all:
             if end not in inputs:
                 await end.aclose()
         async with anyio.create_task_group() as tasks:
             for unread in inputs:
-                _start_in_turn(tasks, _discard, unread)
+                start_in_turn(tasks, _discard, unread)
 
 
 async def _discard(end: ReceiveStream[Any]) -> None:
@@ -97,22 +99,6 @@ async def _discard(end: ReceiveStream[Any]) -> None:
         while True:
             await end.wait_item()
             end.discard_oldest()
-
-
-def _start_in_turn(tasks: anyio.abc.TaskGroup, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-    """Start a task whose place in the queue is taken here: the order is the same on every loop."""
-    spot = here()
-    turn: Wait | None = None
-    if spot.turns is not None:
-        turn = spot.park()
-        turn.wake()
-    tasks.start_soon(_after, turn, partial(work, *arguments))
-
-
-async def _after(turn: Wait | None, work: Callable[[], Awaitable[object]]) -> None:
-    if turn is not None:
-        await turn.wait()
-    await work()
 
 
 class Piped(Daemon):
@@ -152,11 +138,11 @@ class InProcess(Observer):
         targets = pipeline.checked()
         if foreign := tuple(_foreign_programs(pipeline.spec)):
             raise PipelineFaulty(foreign)
-        self.spec = pipeline.spec
+        self.spec = pipeline.whole
         self.roll = Roll(self.spec, watcher)
         self.gate = Signal("the start of the pipeline")
         self.reports: list[Report] = []
-        self._edges = {channel.name: _edge(channel, targets) for channel in self.spec.channels}
+        self._edges = {channel.name: _edge(channel, targets, clock) for channel in self.spec.channels}
         ends = _ends_of(self.spec, self._edges)
         self._places = {daemon.name: Place(daemon, targets[daemon.name], ends) for daemon in self.spec.daemons}
         self._supervisor = Supervisor(clock=clock, observer=self)
@@ -221,7 +207,7 @@ class InProcess(Observer):
         late: list[str] = []
         async with anyio.create_task_group() as tasks:
             for name in wiring.stop_order(self.spec):
-                _start_in_turn(tasks, self._stop_one, name, grace_s, late)
+                start_in_turn(tasks, self._stop_one, name, grace_s, late)
         return tuple(name for name in self._places if name in late)
 
     async def _stop_one(self, name: str, grace_s: float, late: list[str]) -> None:
@@ -237,7 +223,7 @@ class InProcess(Observer):
 
     def statistics(self) -> dict[str, ChannelStats]:
         """How each channel stands, as its reader knows."""
-        return {name: edge.reading.statistics() for name, edge in self._edges.items()}
+        return {name: _stream(edge.reading).statistics() for name, edge in self._edges.items()}
 
     # -- what the supervisor tells ------------------------------------------------------------------------------------
 
@@ -258,8 +244,11 @@ class InProcess(Observer):
     def on_daemon_stop(self, daemon: str) -> None:
         place = self._places[daemon]
         ignored = daemon in self._failed and place.spec.on_error == "ignore"
-        _start_in_turn(self._afterwards, place.discard if ignored else place.let_go)
+        start_in_turn(self._afterwards, place.discard if ignored else place.let_go)
         self.roll.ended(daemon)
+        if self.roll.only_system_left():
+            for system in (spec.name for spec in self.spec.daemons if spec.is_system):
+                start_in_turn(self._afterwards, self._supervisor.stop_one, system)
 
     def _report(self, daemon: str, phase: str, error: BaseException) -> Report:
         process, attempt = self._places[daemon].spec.process, self._attempts.get(daemon, 1)
@@ -270,17 +259,32 @@ class Edge(NamedTuple):
     """Both ends of a channel."""
 
     writing: End
-    reading: ReceiveStream[Any]
+    reading: ReceiveStream[Any] | ClockClient
 
 
-def _edge(channel: ChannelSpec, targets: Mapping[str, Target]) -> Edge:
+def _edge(channel: ChannelSpec, targets: Mapping[str, Target], clock: Clock | None) -> Edge:
     assert channel.writer is not None
     port = signature_of(targets[channel.writer.daemon]).port(channel.writer.port)
-    if port is not None and port.reply is not None:
+    assert port is not None
+    if port.clock is not None:
+        return _clock_edge(port.clock, channel, clock)
+    if port.reply is not None:
         calls: CallChannel[Any, Any] = open_calls(channel.maxsize, name=channel.name)
         return Edge(calls.caller, calls.calls)
     both: Channel[Any] = open_channel(channel.maxsize, policy=channel.policy, ack=channel.ack, name=channel.name)
     return Edge(both.send, both.recv)
+
+
+def _clock_edge(kind: str, channel: ChannelSpec, clock: Clock | None) -> Edge:
+    if kind == "planes":
+        planes = open_planes(channel.maxsize, name=channel.name)
+        return Edge(planes.end, planes.client)
+    deadlines = open_deadlines(channel.maxsize, name=channel.name, clock=clock)
+    return Edge(deadlines.end, deadlines.client)
+
+
+def _stream(reading: ReceiveStream[Any] | ClockClient) -> ReceiveStream[Any]:
+    return reading.asks if isinstance(reading, ClockClient) else reading
 
 
 def _ends_of(spec: PipelineSpec, edges: Mapping[str, Edge]) -> Mapping[PortRef, Sequence[End]]:

@@ -57,6 +57,9 @@ _LATER_S = 2.0
 # A process that hangs is not waited for with the others' numbers.
 COUNTS_WITHIN_S = 1.0
 
+# Nobody is left whom a system daemon could serve.
+SYSTEM_GRACE_S = 2.0
+
 
 class Launcher(Observer):
     """One run of a pipeline. It observes its own supervisor, whose daemons are processes."""
@@ -64,7 +67,7 @@ class Launcher(Observer):
     def __init__(self, pipeline: Pipeline, processes: Processes | None = None, watcher: Watcher | None = None) -> None:
         targets = pipeline.checked()
         signatures = {name: signature_of(target) for name, target in targets.items()}
-        self.spec: PipelineSpec = pipeline.spec
+        self.spec: PipelineSpec = pipeline.whole
         carried = wiring.carried(self.spec, signatures)
         # Where there are too few, a library spins later instead of saying so.
         need_descriptors(descriptors_needed(carried))
@@ -258,6 +261,15 @@ class Launcher(Observer):
                 supervisor.add(kind, self, process, name=process, on_error=policy, restart=restart)
             await supervisor.wait_all_started()
             self.gate.set()
+            self._readers.start_soon(self._end_the_system)
+
+    async def _end_the_system(self) -> None:
+        """Whoever only serves the others is told to stop when all of them have ended."""
+        while not self.roll.only_system_left():
+            await self.news.wait()
+        self._stopping = True
+        for daemon in self.spec.daemons:
+            await self._say_stop(daemon.name, SYSTEM_GRACE_S)
 
     def _in_our_words(self, error: BaseException) -> PipelineFailed:
         if self.failure is not None:

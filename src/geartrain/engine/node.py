@@ -30,6 +30,7 @@ from geartrain.engine.calls import Caller, Calls
 from geartrain.engine.channel import open_channel
 from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
+from geartrain.engine.deadlines import ClockClient, Deadlines, Planes
 from geartrain.engine.declare import Target, build, load_daemon, signature_of
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.hands import Hands
@@ -98,7 +99,9 @@ Input = RemoteReceive[Any] | InsideReceive[Any]
 Output = RemoteSend[Any] | InsideSend[Any]
 INPUTS = (RemoteReceive, InsideReceive)
 OUTPUTS = (RemoteSend, InsideSend)
-CallEnd = Caller[Any, Any] | Calls[Any, Any]
+# What stands for two channels, and whatever of it asks anew in each life of its daemon.
+PairEnd = Caller[Any, Any] | Calls[Any, Any] | Deadlines | Planes | ClockClient
+ASKING = (Deadlines, Planes)
 
 
 class Place:
@@ -109,7 +112,7 @@ class Place:
         self.target = target
         self.ends = ends
         self._ports = {port.name: port for port in signature_of(target).ports}
-        self._call_ends = {port.name: self._ends_for_calls(port) for port in self._ports.values() if port.reply}
+        self._pair_ends = {port.name: self._ends_of_pairs(port) for port in self._ports.values() if port.reply}
         self.go = Signal(f"the start of {order.name}")
         self.noted = Signal(f"the launcher's knowledge that {order.name} has finished")
         self.lives = 0
@@ -132,19 +135,22 @@ class Place:
         port = self._ports[order.port]
         return port.reply is not None and port.sends and not order.sends
 
-    def _ends_for_calls(self, port: Port) -> list[CallEnd]:
-        """The ends of a call port, each over the two channels that its entry stands for."""
+    def _is_of_a_call(self, order: EndOrder) -> bool:
+        port = self._ports[order.port]
+        return port.reply is not None and port.clock is None
+
+    def _ends_of_pairs(self, port: Port) -> list[PairEnd]:
+        """The ends of a port for calls or the clock, each over the two channels that its entry stands for."""
         mine = [(order, end) for order, end in self.ends if order.port == port.name]
-        requests = [(order, end) for order, end in mine if order.sends == port.sends]
-        replies = [end for order, end in mine if order.sends != port.sends]
-        make = _caller if port.sends else _calls
-        return [make(order, end, back) for (order, end), back in zip(requests, replies, strict=True)]
+        there = [(order, end) for order, end in mine if order.sends == port.sends]
+        back = [end for order, end in mine if order.sends != port.sends]
+        return [_pair_end(port, *pair, other) for pair, other in zip(there, back, strict=True)]
 
     def new_daemon(self) -> Daemon:
         """The user's daemon, with its ends. What an earlier one had in hand comes again."""
-        if self.lives:
-            for end in (*self.in_hand, *chain.from_iterable(self._call_ends.values())):
-                end.begin_again()
+        pairs = [end for end in chain.from_iterable(self._pair_ends.values()) if not isinstance(end, ClockClient)]
+        for again in (*self.in_hand, *pairs) if self.lives else (end for end in pairs if isinstance(end, ASKING)):
+            again.begin_again()
         self.lives += 1
         self.hands = Hands(self.in_hand, self.outputs)
         return build(self.target, self._by_port(), self.order.config)
@@ -153,7 +159,7 @@ class Place:
         found: dict[str, Any] = {}
         for port in self._ports.values():
             streams = [end for order, end in self.ends if order.port == port.name]
-            ends: Sequence[End | CallEnd] = self._call_ends.get(port.name, streams)
+            ends: Sequence[End | PairEnd] = self._pair_ends.get(port.name, streams)
             if port.many:
                 found[port.name] = ends
             elif ends:
@@ -170,7 +176,7 @@ class Place:
         async with anyio.create_task_group() as tasks:
             # Answers that nobody reads any more would keep their writer, who may be the one that we wait for.
             for order, end in self.ends:
-                if isinstance(end, INPUTS) and order.keep == "taken" and order.port not in self._call_ends:
+                if isinstance(end, INPUTS) and order.keep == "taken" and not self._is_of_a_call(order):
                     tasks.start_soon(_discard, end)
             for out in self.outputs:
                 await out.drain()
@@ -197,11 +203,23 @@ class Place:
             await out.aclose()
         async with anyio.create_task_group() as tasks:
             for order, end in self.ends:
-                if isinstance(end, INPUTS) and order.port in self._call_ends:
+                if isinstance(end, INPUTS) and order.port in self._pair_ends:
                     # Nobody answers, and nobody waits for an answer.
                     await end.aclose()
                 elif isinstance(end, INPUTS):
                     tasks.start_soon(_discard, end)
+
+
+def _pair_end(port: Port, order: EndOrder, there: Any, back: Any) -> PairEnd:
+    match port.clock:
+        case "deadlines":
+            return Deadlines(there, back, name=order.channel, life=new_number())
+        case "planes":
+            return Planes(there, back, name=order.channel, life=new_number())
+        case "clients":
+            return ClockClient(there, back, order.channel)
+        case _:
+            return (_caller if port.sends else _calls)(order, there, back)
 
 
 def _caller(order: EndOrder, requests: Any, replies: Any) -> Caller[Any, Any]:
@@ -221,6 +239,8 @@ def _wire_type(port: Port, order: EndOrder) -> Any:
     """What goes over one of the channels of a port."""
     if port.reply is None:
         return port.item.type
+    if port.clock is not None:
+        return (port.item if order.sends == port.sends else port.reply).type
     envelope: Any
     envelope, item = (Request, port.item) if order.sends == port.sends else (Reply, port.reply)
     return envelope[item.type]

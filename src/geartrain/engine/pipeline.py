@@ -70,6 +70,7 @@ from geartrain.rules.pipeline import (
 from geartrain.rules.pipeline_file import overridden, parsed, port_ref, read, tables_of, usual_maxsize
 from geartrain.rules.restart import RestartPolicy
 from geartrain.rules.signature import Signature
+from geartrain.rules.system import completed
 
 D = TypeVar("D", bound=Daemon)
 T = TypeVar("T")
@@ -361,8 +362,19 @@ class Pipeline:
 
     def check(self) -> tuple[Fault, ...]:
         """Everything that is wrong with it. The modules of its daemons are imported for that."""
-        signatures, unloadable = self._look()
-        return (*self._faults, *unloadable, *wiring.check(self._spec, signatures))
+        return self._whole()[1]
+
+    @property
+    def whole(self) -> PipelineSpec:
+        """The pipeline as it runs, as data: with the system daemons that it asks for."""
+        return self._whole()[0]
+
+    def _whole(self) -> tuple[PipelineSpec, tuple[Fault, ...]]:
+        """The pipeline as it runs, and what is wrong with it."""
+        signatures, unloadable = self._look(self._spec.daemons)
+        spec = completed(self._spec, signatures)
+        added, _ = self._look([daemon for daemon in spec.daemons if daemon not in self._spec.daemons])
+        return spec, (*self._faults, *unloadable, *wiring.check(spec, signatures | added))
 
     def checked(self) -> Mapping[str, Target]:
         """The class or function of each daemon that is one; `PipelineFaulty` with everything that is wrong."""
@@ -387,11 +399,11 @@ class Pipeline:
 
             await Launcher(self).live()
 
-    def _look(self) -> tuple[dict[str, Signature], list[Fault]]:
+    def _look(self, daemons: Sequence[DaemonSpec]) -> tuple[dict[str, Signature], list[Fault]]:
         """The signatures that can be had, and why the others cannot."""
         signatures: dict[str, Signature] = {}
         faults: list[Fault] = []
-        for daemon in self._spec.daemons:
+        for daemon in daemons:
             if daemon.run is None:
                 continue
             try:

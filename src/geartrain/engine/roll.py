@@ -31,6 +31,8 @@ class Standing(Struct, frozen=True):
     uptime_s: float | None = None
     # How many items that it had sent have died with it, in all of its lives.
     lost: int = 0
+    # Whether it serves the others, and keeps no run alive.
+    system: bool = False
 
 
 class Watcher:
@@ -71,6 +73,10 @@ class Roll:
 
     def standings(self) -> tuple[Standing, ...]:
         return tuple(self._standing(entry) for entry in self._entries.values())
+
+    def only_system_left(self) -> bool:
+        """Whether all have ended that the pipeline is there for."""
+        return all(entry.state == "ended" for entry in self._entries.values() if not entry.spec.is_system)
 
     def unfinished(self) -> tuple[str, ...]:
         """Who has begun to live and not ended."""
@@ -153,4 +159,5 @@ class Roll:
             last_error=None if entry.last_error is None else entry.last_error.partition("\n")[0],
             uptime_s=None if since is None else self._now() - since,
             lost=entry.lost,
+            system=entry.spec.is_system,
         )

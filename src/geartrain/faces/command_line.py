@@ -209,7 +209,7 @@ def graph(target: str, overrides: tuple[str, ...], form: PictureFormat) -> None:
     Example: geartrain graph vision.toml --format svg > vision.svg
     """
     width = shutil.get_terminal_size(fallback=(100, 24)).columns
-    _print(picture(pipeline_of(target, overrides).spec, form, width))
+    _print(picture(pipeline_of(target, overrides).whole, form, width))
 
 
 @geartrain.command()
@@ -222,7 +222,7 @@ def config(target: str, overrides: tuple[str, ...], form: Literal["toml", "json"
 
     Example: geartrain config vision.toml --set channels.frames.maxsize=8
     """
-    tables = tables_of(_checked(target, overrides).spec)
+    tables = tables_of(_checked(target, overrides).whole)
     _print(toml_text(tables) if form == "toml" else f"{msgspec.json.encode(tables).decode()}\n")
 
 
@@ -300,7 +300,8 @@ def ps(run_name: str | None, form: TableFormat) -> None:
 def _row(standing: Standing) -> tuple[str, ...]:
     uptime = "-" if standing.uptime_s is None else duration_text(round(standing.uptime_s, 1))
     pid = "-" if standing.pid is None else str(standing.pid)
-    return (standing.daemon, standing.process, pid, standing.state, str(standing.restarts),
+    daemon = f"{standing.daemon} (system)" if standing.system else standing.daemon
+    return (daemon, standing.process, pid, standing.state, str(standing.restarts),
             str(standing.lost), uptime, standing.last_error or "-")  # fmt: skip
 
 

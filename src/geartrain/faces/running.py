@@ -55,7 +55,7 @@ class Follower(Watcher):
     """Prints a line when a daemon becomes ready, fails, restarts or ends, and each line of the processes."""
 
     def __init__(self, pipeline: Pipeline, status: StatusLine) -> None:
-        names = [name for daemon in pipeline.spec.daemons for name in (daemon.name, daemon.process)]
+        names = [name for daemon in pipeline.whole.daemons for name in (daemon.name, daemon.process)]
         self._news = Printer(sys.stderr, names, status.erase)
         self._streams: dict[Stream, Printer] = {"out": Printer(sys.stdout, names, status.erase), "err": self._news}
         self.status = status

@@ -41,6 +41,10 @@ def _label(channel: ChannelSpec) -> str:
     return f"{channel.name} ({window}{policy}{', taken' if channel.keep == 'taken' else ''})"
 
 
+def _title(daemon: DaemonSpec) -> str:
+    return f"{daemon.name} (system)" if daemon.is_system else daemon.name
+
+
 def _known_edges(spec: PipelineSpec) -> Iterator[tuple[str, str, ChannelSpec]]:
     known = {daemon.name for daemon in spec.daemons}
     return ((writer, reader, channel) for writer, reader, channel in edges(spec.channels) if {writer, reader} <= known)
@@ -61,7 +65,7 @@ def mermaid(spec: PipelineSpec) -> str:
     number = {daemon.name: f"d{count}" for count, daemon in enumerate(spec.daemons)}
     lines = ["flowchart LR"]
     for count, (process, daemons) in enumerate(_by_process(spec).items()):
-        nodes = [f'{number[daemon.name]}["{_in_mermaid(daemon.name)}"]' for daemon in daemons]
+        nodes = [f'{number[daemon.name]}["{_in_mermaid(_title(daemon))}"]' for daemon in daemons]
         if len(nodes) == 1:
             lines.append(f"  {nodes[0]}")
         else:
@@ -81,7 +85,7 @@ def dot(spec: PipelineSpec) -> str:
     """For graphviz: `dot -Tsvg`."""
     lines = [f"digraph {_in_dot(spec.name)} {{", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
     for count, (process, daemons) in enumerate(_by_process(spec).items()):
-        nodes = [f"{_in_dot(daemon.name)};" for daemon in daemons]
+        nodes = [_node_in_dot(daemon) for daemon in daemons]
         if len(nodes) == 1:
             lines.append(f"  {nodes[0]}")
         else:
@@ -91,6 +95,11 @@ def dot(spec: PipelineSpec) -> str:
         style = ", style=dashed" if channel.is_lossy else ""
         lines.append(f"  {_in_dot(writer)} -> {_in_dot(reader)} [label={_in_dot(_label(channel))}{style}];")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _node_in_dot(daemon: DaemonSpec) -> str:
+    label = f" [label={_in_dot(_title(daemon))}]" if daemon.is_system else ""
+    return f"{_in_dot(daemon.name)}{label};"
 
 
 def _in_dot(text: str) -> str:
@@ -162,6 +171,7 @@ class _Plan:
     def __init__(self, spec: PipelineSpec) -> None:
         self._layers = layers(spec)
         self._processes = {daemon.name: daemon.process for daemon in spec.daemons}
+        self._names = {daemon.name: _title(daemon) for daemon in spec.daemons}
         self._labels = _labels(spec)
         self._left: list[float] = []
         self._box_width: list[float] = []
@@ -176,7 +186,7 @@ class _Plan:
             process = self._processes[spot.daemon]
             shift = 0 if process == spot.daemon else 7
             yield f'<rect x="{x:g}" y="{y - _BOX_HEIGHT / 2:g}" width="{width:g}" height="{_BOX_HEIGHT}" rx="6"/>'
-            yield f'<text x="{x + width / 2:g}" y="{y - shift:g}">{escape(spot.daemon)}</text>'
+            yield f'<text x="{x + width / 2:g}" y="{y - shift:g}">{escape(self._names[spot.daemon])}</text>'
             if shift:
                 yield f'<text class="small" x="{x + width / 2:g}" y="{y + shift:g}">{escape(f"in {process}")}</text>'
 
@@ -229,7 +239,7 @@ class _Plan:
                 text
                 for spot in column
                 if spot.daemon is not None
-                for text in (spot.daemon, f"in {self._processes[spot.daemon]}")
+                for text in (self._names[spot.daemon], f"in {self._processes[spot.daemon]}")
             ]
             labels = [
                 self._labels[route.channel.name] for route in self._layers.routes if route.spots[0].column == number
@@ -257,7 +267,7 @@ def _height(spot: Spot) -> float:
 def _titles(spec: PipelineSpec) -> dict[str, str]:
     """The daemons, each with its process where that is not its own."""
     return {
-        daemon.name: daemon.name if daemon.process == daemon.name else f"{daemon.name} @{daemon.process}"
+        daemon.name: _title(daemon) if daemon.process == daemon.name else f"{_title(daemon)} @{daemon.process}"
         for daemon in spec.daemons
     }
 

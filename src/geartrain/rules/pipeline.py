@@ -39,6 +39,9 @@ HUNG_AFTER_S = 10.0
 # How long a daemon must live so that its former deaths do not count, where nobody has said it.
 HEALTHY_S = 30.0
 
+# Where the system daemons are, as text: "geartrain.actors:ReactorClock".
+_SYSTEM = ("geartrain.actors:", "geartrain.actors.")
+
 MAXSIZE = 64
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DELIVERIES = 3
@@ -73,6 +76,11 @@ class DaemonSpec(Struct, frozen=True, kw_only=True):
     restart: RestartPolicy | None = None
     start_within: float | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_system(self) -> bool:
+        """Whether it serves the others and is none of them: it keeps no pipeline alive."""
+        return self.run is not None and self.run.startswith(_SYSTEM)
 
     @property
     def restart_in_use(self) -> RestartPolicy | None:

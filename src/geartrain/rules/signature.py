@@ -4,11 +4,12 @@ class Detector(Daemon):
     def __init__(self, frames: ReceiveStream[Frame],     a port that receives Frame
                  tap: SendStream[Frame] | None = None,    an optional one that sends it
                  geo: Caller[Place, Point],               one that calls with Place for Point
+                 deadlines: Deadlines,                    one that the clock of the pipeline serves
                  threshold: float = 0.5): ...             config
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -27,10 +28,15 @@ class ItemType(Struct, frozen=True, kw_only=True):
     stays_because: str | None = None
 
 
+# One that asks the clock of the pipeline, for deadlines or for planes; and one of a clock, which serves them.
+ClockPort = Literal["deadlines", "planes", "clients"]
+
+
 class Port(Struct, frozen=True, kw_only=True):
     """One parameter that is a stream, or with `many` a list of them.
 
-    With a `reply` it is a call port: the one that `sends` requests gets a reply to each.
+    With a `reply` it is a call port: the one that `sends` requests gets a reply to each. With `clock` it is one between
+    a daemon and the clock.
     """
 
     name: str
@@ -39,9 +45,17 @@ class Port(Struct, frozen=True, kw_only=True):
     many: bool = False
     optional: bool = False
     reply: ItemType | None = None
+    clock: ClockPort | None = None
+
+    @property
+    def asks_clock(self) -> bool:
+        """Whether the pipeline connects it by itself."""
+        return self.clock in ("deadlines", "planes")
 
     @property
     def does(self) -> str:
+        if self.clock is not None:
+            return {"deadlines": "has deadlines", "planes": "hears of planes", "clients": "is a clock"}[self.clock]
         if self.reply is not None:
             return f"{'calls' if self.sends else 'is called'} with {self.item.text} for {self.reply.text}"
         return f"{'sends' if self.sends else 'expects'} {self.item.text}"
@@ -57,10 +71,14 @@ class ConfigField(Struct, frozen=True, kw_only=True):
 
 
 class Signature(Struct, frozen=True, kw_only=True):
-    """The ports and the config of one kind of daemon, in the order they are written."""
+    """The ports and the config of one kind of daemon, in the order they are written.
+
+    `boards` are the parameters that are given all planes of the pipeline.
+    """
 
     ports: tuple[Port, ...] = ()
     config: tuple[ConfigField, ...] = ()
+    boards: tuple[str, ...] = ()
 
     def port(self, name: str) -> Port | None:
         return next((port for port in self.ports if port.name == name), None)

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from geartrain.errors import Fault, GeartrainError
+from geartrain.rules.appointments import clock_halves
 from geartrain.rules.calls import halves
 from geartrain.rules.nearest import did_you_mean, nearest
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
@@ -231,12 +232,22 @@ def _is_call(channel: ChannelSpec, signatures: Signatures) -> bool:
     return any(port is not None and port.reply is not None for port in ports)
 
 
+def _is_with_clock(channel: ChannelSpec, signatures: Signatures) -> bool:
+    ports = (_port_of(signatures, end) for _, end in _ends(channel))
+    return any(port is not None and port.clock is not None for port in ports)
+
+
 def carried(spec: PipelineSpec, signatures: Signatures) -> PipelineSpec:
-    """The pipeline with the channels that really are: an entry between call ports stands for two."""
-    channels = [
-        half for channel in spec.channels for half in (halves(channel) if _is_call(channel, signatures) else (channel,))
-    ]
-    return msgspec.structs.replace(spec, channels=tuple(channels))
+    """The pipeline with the channels that really are: an entry between call ports, or with a clock, stands for two."""
+    return msgspec.structs.replace(
+        spec, channels=tuple(half for channel in spec.channels for half in _halves(channel, signatures))
+    )
+
+
+def _halves(channel: ChannelSpec, signatures: Signatures) -> tuple[ChannelSpec, ...]:
+    if _is_with_clock(channel, signatures):
+        return clock_halves(channel)
+    return halves(channel) if _is_call(channel, signatures) else (channel,)
 
 
 def _doubled_ends(spec: PipelineSpec, signatures: Signatures) -> Said:
@@ -256,6 +267,8 @@ def _doubled_ends(spec: PipelineSpec, signatures: Signatures) -> Said:
 
 def _cure(side: str, port: Port) -> str:
     """What to do about a second channel at a port."""
+    if port.clock is not None:
+        return "one clock serves it"
     if port.reply is not None:
         return "let it be a list of Caller" if side == "from" else "let it be a list of Calls, to serve several"
     return f'put run = "geartrain.recipes:{"Tee" if side == "from" else "Merge"}" between'
@@ -394,6 +407,8 @@ class _Meeting(Struct, frozen=True):
 def _meetings(channel: ChannelSpec, writer: PortRef, sent: Port, reader: PortRef, expected: Port) -> Iterator[_Meeting]:
     """The types that meet on a channel: of its items, and between call ports, the other way, of the replies."""
     said = f"{writer} {sent.does}, {reader} {expected.does}"
+    if (sent.clock is None) != (expected.clock is None):
+        return
     if (sent.reply is None) == (expected.reply is None):
         yield _Meeting(channel, writer, sent.item, reader, expected.item, said)
     if sent.reply is not None and expected.reply is not None:
@@ -402,12 +417,11 @@ def _meetings(channel: ChannelSpec, writer: PortRef, sent: Port, reader: PortRef
 
 def _kinds_that_do_not_meet(spec: PipelineSpec, signatures: Signatures) -> Said:
     for channel, writer, sent, reader, expected in _both_ports(spec, signatures):
-        if (sent.reply is None) != (expected.reply is None):
-            yield (
-                f"channels.{channel.name}",
-                f"{writer} {sent.does}, {reader} {expected.does}; Caller goes with Calls, "
-                "and SendStream with ReceiveStream",
-            )
+        if (sent.reply is None) != (expected.reply is None) or (sent.clock is None) != (expected.clock is None):
+            goes = "Caller goes with Calls, and SendStream with ReceiveStream"
+            if sent.clock != expected.clock:
+                goes = "Deadlines and Planes go with a clock, as geartrain.actors:ReactorClock"
+            yield f"channels.{channel.name}", f"{writer} {sent.does}, {reader} {expected.does}; {goes}"
 
 
 def _types_that_do_not_meet(spec: PipelineSpec, signatures: Signatures) -> Said:

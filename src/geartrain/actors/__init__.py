@@ -1,0 +1,3 @@
+"""System daemons: written with what every daemon has, supervised like any other, and added to a pipeline that asks."""
+
+from geartrain.actors.clock import ReactorClock as ReactorClock

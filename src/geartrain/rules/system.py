@@ -1,0 +1,78 @@
+"""Which system daemons a pipeline needs besides those that it declares: the clock, where somebody asks for it.
+
+    watchdog(deadlines: Deadlines)          ->   [daemons.clock]               run = "geartrain.actors:ReactorClock"
+                                                 [channels.watchdog-deadlines] from = "watchdog.deadlines"
+                                                                               to = "clock.clients"
+
+What is declared stays as it is: a clock that is declared is the one that is asked, and a port that is connected has its
+clock. So what comes out of this needs nothing more, and may be written into a file.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
+from geartrain.rules.signature import Signature
+
+CLOCK = "geartrain.actors:ReactorClock"
+CLIENTS = "clients"
+_CLOCK_NAME = "clock"
+
+
+def completed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineSpec:
+    """The pipeline with a clock, if somebody asks for one, and with a channel to it for each port that does."""
+    asking = list(_unconnected(spec, signatures))
+    clock = _clock_of(spec, signatures)
+    if not asking or (clock is None and _is_unknown(spec, signatures)):
+        return spec
+    daemons = spec.daemons
+    if clock is None:
+        clock = _free_name(spec)
+        made = DaemonSpec(name=clock, process=clock, run=CLOCK, on_error="restart")
+        daemons = (*daemons, made)
+    taken = {channel.name for channel in spec.channels}
+    channels = [
+        ChannelSpec(
+            name=_free(f"{port.daemon}-{port.port}", taken), writer=port, reader=PortRef(clock, CLIENTS), keep="taken"
+        )
+        for port in asking
+    ]
+    return msgspec.structs.replace(spec, daemons=daemons, channels=(*spec.channels, *channels))
+
+
+def _unconnected(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Iterator[PortRef]:
+    """The ports that ask a clock, and nobody has said which."""
+    connected = {channel.writer for channel in spec.channels}
+    for daemon in spec.daemons:
+        for port in signatures.get(daemon.name, Signature()).ports:
+            here = PortRef(daemon.name, port.name)
+            if port.asks_clock and here not in connected:
+                yield here
+
+
+def _clock_of(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> str | None:
+    """The first daemon that is a clock."""
+    return next((daemon.name for daemon in spec.daemons if daemon.is_system and _serves(daemon, signatures)), None)
+
+
+def _serves(daemon: DaemonSpec, signatures: Mapping[str, Signature]) -> bool:
+    signature = signatures.get(daemon.name)
+    return signature is not None and any(port.clock == "clients" for port in signature.ports)
+
+
+def _is_unknown(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> bool:
+    """Whether a system daemon is declared that could not be loaded: it may be the clock."""
+    return any(daemon.is_system and daemon.name not in signatures for daemon in spec.daemons)
+
+
+def _free_name(spec: PipelineSpec) -> str:
+    """Neither a daemon nor a process has it."""
+    return _free(_CLOCK_NAME, {name for daemon in spec.daemons for name in (daemon.name, daemon.process)})
+
+
+def _free(name: str, taken: set[str]) -> str:
+    names = (name, *(f"{name}-{count}" for count in range(2, len(taken) + 3)))
+    found = next(title for title in names if title not in taken)
+    taken.add(found)
+    return found

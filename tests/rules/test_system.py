@@ -1,0 +1,72 @@
+"""When a pipeline gets a clock, and where it is asked."""
+
+from msgspec.structs import replace
+
+from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
+from geartrain.rules.signature import ItemType, Port, Signature
+from geartrain.rules.system import CLOCK, completed
+from geartrain.rules.wiring import check
+
+ANY = ItemType(text="Any", shape="")
+ASKS = Signature(ports=(Port(name="deadlines", sends=True, item=ANY, reply=ANY, clock="deadlines"),))
+SERVES = Signature(ports=(Port(name="clients", sends=False, item=ANY, reply=ANY, clock="clients", many=True),))
+PLAIN = Signature()
+
+
+def pipeline(*names: str, **more: DaemonSpec) -> PipelineSpec:
+    plain = [DaemonSpec(name=name, process=name, run=f"module:{name}") for name in names]
+    return PipelineSpec(name="test", daemons=(*plain, *more.values()))
+
+
+def entries(spec: PipelineSpec) -> list[str]:
+    return [f"{channel.name}: {channel.writer} -> {channel.reader}" for channel in spec.channels]
+
+
+def test_who_asks_for_no_clock_gets_none() -> None:
+    spec = pipeline("cat")
+    assert completed(spec, {"cat": PLAIN}) == spec
+
+
+def test_whoever_asks_is_connected_to_one_clock_that_is_restarted() -> None:
+    spec = completed(pipeline("dog", "cat"), {"dog": ASKS, "cat": ASKS})
+    assert spec.daemons[-1] == DaemonSpec(name="clock", process="clock", run=CLOCK, on_error="restart")
+    assert spec.daemons[-1].is_system
+    assert entries(spec) == [
+        "dog-deadlines: dog.deadlines -> clock.clients",
+        "cat-deadlines: cat.deadlines -> clock.clients",
+    ]
+    assert check(spec, {"dog": ASKS, "cat": ASKS, "clock": SERVES}) == ()
+
+
+def test_what_is_complete_stays_as_it_is() -> None:
+    signatures = {"dog": ASKS, "clock": SERVES}
+    spec = completed(pipeline("dog"), signatures)
+    assert completed(spec, signatures) == spec
+
+
+def test_a_clock_that_is_declared_is_the_one_that_is_asked() -> None:
+    clock = DaemonSpec(name="time", process="dog", run="geartrain.actors:ReactorClock")
+    spec = completed(pipeline("dog", time=clock), {"dog": ASKS, "time": SERVES})
+    assert [daemon.name for daemon in spec.daemons] == ["dog", "time"]
+    assert entries(spec) == ["dog-deadlines: dog.deadlines -> time.clients"]
+
+
+def test_a_clock_that_cannot_be_loaded_is_no_reason_for_a_second_one() -> None:
+    clock = DaemonSpec(name="time", process="dog", run="geartrain.actors:Clock")
+    spec = pipeline("dog", time=clock)
+    assert completed(spec, {"dog": ASKS}) == spec
+
+
+def test_a_port_that_is_connected_keeps_its_channel() -> None:
+    signatures = {"dog": ASKS, "clock": SERVES}
+    mine = ChannelSpec(name="mine", writer=PortRef("dog", "deadlines"), reader=PortRef("clock", "clients"), maxsize=9)
+    clock = DaemonSpec(name="clock", process="clock", run=CLOCK)
+    spec = replace(pipeline("dog", clock=clock), channels=(mine,))
+    assert completed(spec, signatures) == spec
+
+
+def test_names_that_are_taken_are_not_taken_twice() -> None:
+    mine = ChannelSpec(name="dog-deadlines", writer=PortRef("clock", "out"), reader=PortRef("dog", "inp"))
+    spec = completed(replace(pipeline("dog", "clock"), channels=(mine,)), {"dog": ASKS, "clock": PLAIN})
+    assert [daemon.name for daemon in spec.daemons] == ["dog", "clock", "clock-2"]
+    assert entries(spec)[1] == "dog-deadlines-2: dog.deadlines -> clock-2.clients"

@@ -1,0 +1,89 @@
+"""Deadlines of daemons in real processes, and what the death of the clock or of a daemon does to them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import pytest
+
+from geartrain import Pipeline
+from geartrain.engine.launcher import Launcher
+from tests.walks.timing import Mortal, Setter
+
+PATIENCE_S = 30
+
+Loop = Literal["asyncio", "trio"]
+
+
+async def run(pipeline: Pipeline, during: Callable[[Launcher], Any] | None = None) -> Launcher:
+    launcher = Launcher(pipeline)
+    launcher.brief.log_level = "INFO"
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            if during is not None:
+                tasks.start_soon(during, launcher)
+            await launcher.live()
+            tasks.cancel_scope.cancel()
+    return launcher
+
+
+def setting(loop: Loop, ledger: Path, **config: object) -> Pipeline:
+    pipeline = Pipeline("timing", backend=loop)
+    pipeline.add(Setter, name="setter", config={"ledger": str(ledger)} | config)
+    return pipeline
+
+
+def told(ledger: Path) -> dict[str, str]:
+    lines = [line.split(" ", 1) for line in ledger.read_text().splitlines()[1:]]
+    assert len({name for name, *_ in lines}) == len(lines), "something was told twice"
+    return dict(lines)
+
+
+async def test_a_daemon_has_deadlines_without_declaring_a_clock(anyio_backend: Loop, tmp_path: Path) -> None:
+    launcher = await run(setting(anyio_backend, tmp_path / "ledger", total=10, gap_s=0.02))
+    outcome = told(tmp_path / "ledger")
+    assert outcome.pop("stats") == "12 1 1 0"
+    assert int(outcome.pop("slots")) >= 10
+    assert list(outcome) == [str(number) for number in range(10)]
+    assert [(standing.daemon, standing.state) for standing in launcher.roll.standings()] == [
+        ("setter", "ended"),
+        ("clock", "ended"),
+    ]
+
+
+async def test_a_clock_that_is_killed_loses_no_deadline_and_tells_none_twice(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+
+    async def kill_the_clock(launcher: Launcher) -> None:
+        while not ledger.exists() or "\n2 " not in ledger.read_text():
+            await anyio.sleep(0.002)
+        launcher.kill("clock")
+        while "\n20 " not in ledger.read_text():
+            await anyio.sleep(0.002)
+        launcher.kill("clock")
+
+    pipeline = setting(anyio_backend, ledger, total=60, gap_s=0.01)
+    launcher = await run(pipeline, kill_the_clock)
+    outcome = told(ledger)
+    assert outcome.pop("stats").startswith("62 1 1 ")
+    # The grid of the periodic one goes on where it was: what was missed is counted.
+    assert int(outcome.pop("slots")) >= 60
+    assert set(outcome) == {str(number) for number in range(60)}
+    assert {standing.daemon: standing.restarts for standing in launcher.roll.standings()} == {"setter": 0, "clock": 2}
+
+
+@pytest.mark.parametrize("does", ["raise", "die"])
+async def test_what_a_former_life_of_a_daemon_had_scheduled_never_comes(
+    anyio_backend: Loop, tmp_path: Path, does: str
+) -> None:
+    pipeline = Pipeline("mortal", backend=anyio_backend)
+    config: dict[str, object] = {"ledger": str(tmp_path / "ledger"), "does": does}
+    pipeline.add(Mortal, name="mortal", on_error="restart", config=config)
+    launcher = await run(pipeline)
+    assert (tmp_path / "ledger").read_text().splitlines() == ["fired second"]
+    # The clock keeps them no longer.
+    assert re.search(r"[56] dropped", "".join(launcher.last_lines["clock"]))

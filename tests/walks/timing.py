@@ -1,0 +1,66 @@
+"""Daemons with deadlines, for pipelines of tests: they run in processes of their own, and write down what came."""
+
+import os
+
+from geartrain import Context, Daemon, Deadlines
+from tests.walks.calling import Book
+from tests.walks.parts import misbehave
+
+
+class Setter(Daemon):
+    """Sets so many deadlines, `gap_s` apart, and one periodic; writes down each that comes, until it has had all.
+
+    It says in its ledger when it begins, so that a test knows when to do something to the clock.
+    """
+
+    def __init__(self, deadlines: Deadlines, ledger: str, total: int, gap_s: float) -> None:
+        self.deadlines = deadlines
+        self.ledger = Book(ledger)
+        self.total = total
+        self.gap_s = gap_s
+
+    async def run(self, ctx: Context) -> None:
+        began_ns = ctx.clock.now_ns()
+        for number in range(self.total):
+            await self.deadlines.schedule_at(began_ns + int((number + 1) * self.gap_s * 1e9), name=str(number))
+        doomed = await self.deadlines.schedule_after(self.total * self.gap_s, name="cancelled")
+        ticks = await self.deadlines.schedule_every(self.gap_s, name="tick")
+        await self.deadlines.cancel(doomed)
+        self.ledger.write("begins")
+        left = self.total
+        slots = 0
+        async for fired in self.deadlines:
+            assert fired.fired_ns >= fired.due_ns
+            if fired.number == ticks.number:
+                slots += 1 + fired.missed
+            else:
+                left -= 1
+                self.ledger.write(fired.name, fired.late_ns // 1_000_000)
+            if left == 0 and slots >= self.total:
+                break
+        stats = self.deadlines.deadline_stats()
+        self.ledger.write("slots", slots)
+        self.ledger.write("stats", stats.scheduled, stats.cancelled, stats.pending, stats.repeated)
+
+
+class Mortal(Daemon):
+    """Its first life sets deadlines and dies; the next one writes down what comes until its own."""
+
+    def __init__(self, deadlines: Deadlines, ledger: str, does: str) -> None:
+        self.deadlines = deadlines
+        self.is_first = not os.path.exists(ledger)
+        self.ledger = Book(ledger)
+        self.does = does
+
+    async def run(self, ctx: Context) -> None:
+        if self.is_first:
+            for number in range(5):
+                await self.deadlines.schedule_after(30, name=f"first {number}")
+            await self.deadlines.schedule_after(0.02, name="soon")
+            async for _ in self.deadlines:
+                misbehave(self.does)
+        await self.deadlines.schedule_after(0.02, name="second")
+        async for fired in self.deadlines:
+            self.ledger.write("fired", fired.name)
+            if fired.name == "second":
+                break
