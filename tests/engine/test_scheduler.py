@@ -26,7 +26,7 @@ from geartrain import (
     simulate,
 )
 from geartrain.errors import BadType, BadValue, NotInUse
-from geartrain.ports import timer
+from geartrain.ports import sleepers, timer
 
 MS = 1_000_000
 
@@ -42,7 +42,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """As on Linux, and as elsewhere."""
     if request.param == "sleeping":
-        monkeypatch.setattr(timer, "has_timerfd", lambda: False)
+        for module in (timer, sleepers):
+            monkeypatch.setattr(module, "has_timerfd", lambda: False)
     return str(request.param)
 
 

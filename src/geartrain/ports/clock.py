@@ -20,9 +20,11 @@ import anyio
 from geartrain.errors import BadValue, Deadlock
 from geartrain.ports.observer import Watch, current_watch
 from geartrain.ports.parking import here_in_turns, loop_is_running, take_turn
+from geartrain.ports.sleepers import sleep_until_ns
 from geartrain.ports.turns import Turns
 from geartrain.rules import grid
 from geartrain.rules.checks import number, one_of, whole
+from geartrain.rules.deadlines import ns_rounded_up
 from geartrain.rules.deadlock import Waiting, stuck
 from geartrain.rules.timestep import Timeline
 
@@ -74,18 +76,17 @@ class WallClock:
         return time.monotonic_ns()
 
     async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(max(0.0, number("sleep() seconds", seconds)))
+        if number("sleep() seconds", seconds) == math.inf:
+            await anyio.sleep_forever()
+        await sleep_until_ns(time.monotonic_ns() + ns_rounded_up(max(0.0, seconds)))
 
     async def wait_until(self, deadline: float) -> None:
         if number("wait_until() deadline", deadline) == math.inf:
             await anyio.sleep_forever()
-        await self.wait_until_ns(_ns(deadline))
+        await sleep_until_ns(_ns(deadline))
 
     async def wait_until_ns(self, deadline_ns: int) -> None:
-        await anyio.sleep(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9))
-        # A loop may round down; a clock is never early.
-        while (left_ns := deadline_ns - time.monotonic_ns()) > 0:
-            await anyio.sleep(left_ns / 1e9)
+        await sleep_until_ns(deadline_ns)
 
     def every(self, period: float, *, first: First = "after") -> AsyncIterator[float]:
         return Ticks(self, period, first)

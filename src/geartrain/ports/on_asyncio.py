@@ -6,7 +6,7 @@ A loop of our own (`QuietLoop`, used by `simulate`) is quiet when it calls its s
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,7 +51,7 @@ def running_test(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
 class AsyncioFdWatch:
     """A descriptor the loop watches all the time: to begin and to end it for every wait costs two system calls."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, look: Callable[[], bool]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, look: Callable[[], bool], is_answer: bool) -> None:
         self._loop = loop
         self._fd = fd
         self._look = look
@@ -59,7 +59,7 @@ class AsyncioFdWatch:
         self._failure: BaseException | None = None
         self._edge = _edge_of(loop)
         self._edge.add(fd, self._dealt_with)
-        loop.add_reader(fd, self._readable)
+        loop.add_reader(fd, self._readable if is_answer else self._dealt_with)
 
     def _readable(self) -> None:
         self._edge.woke()
@@ -95,6 +95,30 @@ class AsyncioFdWatch:
 
 
 watch = AsyncioFdWatch
+
+
+# A loop that ends closes all generators that were begun on it; it has no other way to tell.
+_attended: WeakKeyDictionary[asyncio.AbstractEventLoop, list[AsyncGenerator[None]]] = WeakKeyDictionary()
+
+
+async def attend(loop: asyncio.AbstractEventLoop, fd: int, look: Callable[[], None], over: Callable[[], None]) -> None:
+    life = _attend(fd, look, over)
+    _attended.setdefault(loop, []).append(life)
+    await anext(life)
+
+
+async def _attend(fd: int, look: Callable[[], None], over: Callable[[], None]) -> AsyncGenerator[None]:
+    loop = asyncio.get_running_loop()
+    edge = _edge_of(loop)
+    edge.add(fd, look)
+    loop.add_reader(fd, look)
+    del loop
+    try:
+        yield
+    finally:
+        asyncio.get_running_loop().remove_reader(fd)
+        edge.remove(fd)
+        over()
 
 
 class _Edge:

@@ -62,8 +62,9 @@ wait_on = TrioWait
 class TrioFdWatch:
     """A descriptor, watched while a task waits for it."""
 
-    def __init__(self, token: trio.lowlevel.TrioToken, fd: int, _look: Callable[[], bool]) -> None:
+    def __init__(self, token: trio.lowlevel.TrioToken, fd: int, _look: Callable[[], bool], is_answer: bool) -> None:
         self._fd = fd
+        self._is_answer = is_answer
         self._edge = _edge_of(token)
         self._edge.linger.add(fd)
 
@@ -75,7 +76,8 @@ class TrioFdWatch:
     async def wait(self) -> None:
         with suppress(trio.ClosedResourceError):
             await trio.lowlevel.wait_readable(self._fd)
-        self._edge.linger.woke()
+        if self._is_answer:
+            self._edge.linger.woke()
 
     def close(self) -> None:
         self._edge.linger.remove(self._fd)
@@ -83,6 +85,22 @@ class TrioFdWatch:
 
 
 watch = TrioFdWatch
+
+
+async def attend(token: trio.lowlevel.TrioToken, fd: int, look: Callable[[], None], over: Callable[[], None]) -> None:
+    trio.lowlevel.spawn_system_task(_attend, token, fd, look, over, name="geartrain timer")
+
+
+async def _attend(token: trio.lowlevel.TrioToken, fd: int, look: Callable[[], None], over: Callable[[], None]) -> None:
+    edge = _edge_of(token)
+    edge.linger.add(fd)
+    try:
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            look()
+    finally:
+        edge.linger.remove(fd)
+        over()
 
 
 class _Edge(trio.abc.Instrument):

@@ -41,8 +41,14 @@ class Ways(Protocol):
     def running_test(self, loop: Any) -> Callable[[], bool]:
         """Tells whether this loop is still the one that runs in the thread it was found in."""
 
-    def watch(self, loop: Any, fd: int, look: Callable[[], bool]) -> "FdWatch":
+    def watch(self, loop: Any, fd: int, look: Callable[[], bool], is_answer: bool) -> "FdWatch":
         """Tell when something may be read from a descriptor."""
+
+    async def attend(self, loop: Any, fd: int, look: Callable[[], None], over: Callable[[], None]) -> None:
+        """From now on call `look` whenever something may be read from a descriptor, between two steps of tasks.
+
+        When the loop ends, or nobody will look any more, `over` is called, once. It closes the descriptor.
+        """
 
     def checkpoint(self) -> Awaitable[None]:
         """Let the loop go round once, and meet a cancellation."""
@@ -119,10 +125,13 @@ def park(subject: Subject | None = None) -> Wait:
     return here().park(subject)
 
 
-def watch_fd(fd: int, look: Callable[[], bool]) -> FdWatch:
-    """Watch a descriptor on the running loop. `look` deals with what is there, and says whether there is more."""
+def watch_fd(fd: int, look: Callable[[], bool], *, is_answer: bool = True) -> FdWatch:
+    """Watch a descriptor on the running loop. `look` deals with what is there, and says whether there is more.
+
+    Where something comes as an answer, a loop may stay awake for the next one; a timer answers nobody.
+    """
     spot = here()
-    return spot.ways.watch(spot.loop, fd, look)
+    return spot.ways.watch(spot.loop, fd, look, is_answer)
 
 
 def here_in_turns() -> tuple[Here, Turns]:
