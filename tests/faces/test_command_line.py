@@ -291,7 +291,8 @@ def test_a_grace_that_is_over_cuts_work_short_and_ends_with_130(running: Running
         live.signal(signal.SIGINT)
         code, said = live.ends()
     assert code == 130
-    assert "ended by force: sink" in said
+    # With no grace at all the source may be late too.
+    assert re.search("ended by force: (source, )?sink", said)
     assert "sink   | on_stop" in said
 
 

@@ -169,7 +169,7 @@ class DeadlineScheduler:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         assert self._tasks is not None
         self._tasks.cancel_scope.cancel()
         # A group would wrap an error of the block, which is none of its business; a cancellation is.

@@ -44,12 +44,14 @@ from geartrain.faces.supervise import STOPS
 from geartrain.faces.target import pipeline_of
 from geartrain.faces.toml import toml_text
 from geartrain.rules.counts import ChannelCounts, Rate, rates
+from geartrain.rules.deadlines import ns_rounded_up
 from geartrain.rules.durations import duration_text, seconds_of
 from geartrain.rules.graph import FORMATS, PictureFormat, picture
 from geartrain.rules.nearest import did_you_mean
 from geartrain.rules.pipeline import BACKENDS, Backend
 from geartrain.rules.pipeline_file import tables_of
 from geartrain.rules.stacks import threads_in
+from geartrain.rules.storm import StormGate, StormPlan
 
 UNAVAILABLE = 69
 CANNOT_CREATE = 73
@@ -522,6 +524,74 @@ def completion(shell: str) -> None:
     Example: geartrain completion bash
     """
     _print(f"{script(shell, geartrain)}\n")
+
+
+# -- figures --------------------------------------------------------------------------------------------------------
+
+
+@geartrain.group(cls=Group)
+def bench() -> None:
+    """Measure this machine."""
+
+
+@bench.command("clock")
+@click.option("--events", type=click.IntRange(1, 1_000_000), default=50_000, show_default=True, help="How many.")
+@click.option("--deadlines", type=click.IntRange(0, 1_000_000), default=5_000, show_default=True,
+              help="How many are pending all the time.")  # fmt: skip
+@click.option("--burst", type=click.IntRange(1, 10_000), default=8, show_default=True, help="How many events at once.")
+@click.option("--every", "every_s", type=Duration(), default="12ms", show_default=True, help="How often a burst.")
+@click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="The same events for the same seed.")
+@click.option("--fold", "fold_s", type=Duration(), default="0s", show_default=True, help="Work for each event.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="asyncio", show_default=True, help="The loop.")
+@click.option("--reaction-p99", "reaction_s", type=Duration(), default="2ms", show_default=True, help="The gate.")
+@click.option("--lateness-p99", "lateness_s", type=Duration(), default="1ms", show_default=True, help="The gate.")
+@click.option("--knee", is_flag=True, help="Then double the rate again and again, until reactions take 10 ms.")
+@click.option("--out", "folder", metavar="DIR", type=click.Path(path_type=Path), default=".bench", show_default=True,
+              help="Where clock.json and the pictures go.")  # fmt: skip
+@format_option
+@click.pass_context
+def bench_clock(
+    ctx: click.Context,
+    events: int,
+    deadlines: int,
+    burst: int,
+    every_s: float,
+    seed: int,
+    fold_s: float,
+    backend: Backend,
+    reaction_s: float,
+    lateness_s: float,
+    knee: bool,
+    folder: Path,
+    form: TableFormat,
+) -> None:
+    """Send a storm of events through two processes beside thousands of deadlines, and say how late everything was.
+
+    Ends with 1 when the gate has not held.
+
+    Example: geartrain bench clock --events 5000
+    """
+    from geartrain.faces import bench_clock as bench
+
+    plan = StormPlan(events=events, deadlines=deadlines, burst=burst, every_ns=max(1, ns_rounded_up(every_s)),
+                     seed=seed, fold_ns=ns_rounded_up(fold_s))  # fmt: skip
+    gate = StormGate(reaction_p99_ns=ns_rounded_up(reaction_s), lateness_p99_ns=ns_rounded_up(lateness_s))
+    click.echo(f"This takes {duration_text(round(plan.seconds, 1))}.", err=True)
+    one = bench.measured(plan, backend, gate)
+    if form == "table":
+        _print(bench.in_words(one))
+    rates = []
+    if knee:
+        for rate in bench.knee(plan, backend):
+            rates.append(rate)
+            click.echo(f"{rate.offered:,.0f} events/s: p99 {rate.reaction_p99_ns / 1e6:.3f} ms", err=True)
+    if form == "json":
+        _print_json([bench.as_data(one, rates)])
+    elif rates:
+        _print(f"\n{bench.rates_in_words(rates)}")
+    for path in bench.write(folder, one, rates):
+        click.echo(f"written to {path}", err=True)
+    ctx.exit(0 if one.held else FAILED)
 
 
 # -- all of them ----------------------------------------------------------------------------------------------------
