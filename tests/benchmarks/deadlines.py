@@ -1,6 +1,6 @@
 """One side of one figure about time: how late calls are, and what deadlines cost. Prints one number.
 
-    python deadlines.py late   geartrain asyncio 5 50   ms of lateness at that percentile, 5,000 deadlines and a storm
+    python deadlines.py late   geartrain asyncio 5 50   ms of lateness at that percentile: 5,000 deadlines, a storm
     python deadlines.py late   loop      trio    5 99   the same job on the loop's own timers
     python deadlines.py every  geartrain trio    5 50   us of lateness of a 1 kHz loop at that percentile
     python deadlines.py every  loop      trio    5 50   the same loop on the loop's own sleep
@@ -11,10 +11,12 @@
 Whatever fires early ends the measurement: there is no figure for it.
 """
 
+import asyncio
 import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -31,6 +33,8 @@ from geartrain import (
 )
 
 DEADLINES = 5_000
+LONGEST_NS = 10_000_000_000
+SETTING_UP_NS = 1_000_000_000
 PENDING = 100_000
 BURST = 8
 BURST_EVERY_S = 0.012
@@ -39,30 +43,52 @@ SEED = 7
 
 
 def percentile(late_ns: list[int], percent: float) -> float:
-    if min(late_ns) < 0:
-        sys.exit(f"{sum(ns < 0 for ns in late_ns)} calls were early")
     histogram = LatencyHistogram("lateness", capacity=len(late_ns))
     for ns in late_ns:
         histogram.record(ns)
     return histogram.percentile_ns(percent / 100)
 
 
+def check_never_early(late_ns: list[int]) -> None:
+    if min(late_ns) < 0:
+        sys.exit(f"{sum(ns < 0 for ns in late_ns)} of {len(late_ns)} calls were early")
+
+
 # -- a crowd of deadlines, and a storm of events -----------------------------------------------------------------------
 
 
+class Crowd:
+    """So many deadlines all the time: whoever is called has the next one somewhere in the ten seconds after."""
+
+    def __init__(self, seconds: float, draw: random.Random) -> None:
+        began_ns = mono_ns() + SETTING_UP_NS
+        self._until_ns = began_ns + int(seconds * 1e9)
+        self._draw = draw
+        self.over = anyio.Event()
+        self.late_ns: list[int] = []
+        self.first_dues_ns = [began_ns + draw.randrange(LONGEST_NS) for _ in range(DEADLINES)]
+
+    def next_after(self, due_ns: int) -> int:
+        """It is called now; when it will be next."""
+        now_ns = mono_ns()
+        self.late_ns.append(now_ns - due_ns)
+        if now_ns > self._until_ns:
+            self.over.set()
+        return now_ns + self._draw.randrange(LONGEST_NS)
+
+
 async def late(library: str, loop: str, seconds: float, percent: float) -> float:
-    """Deadlines that lie anywhere in that time, while events come in bursts and are folded."""
     draw = random.Random(SEED)
-    late_ns: list[int] = []
     channel: Channel[int] = open_channel(256)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(storm, channel.send, draw)
         tasks.start_soon(fold, channel.recv)
-        began_ns = mono_ns() + 50_000_000
-        dues_ns = [began_ns + int(draw.random() * seconds * 1e9) for _ in range(DEADLINES)]
-        await CROWDS[library, loop](dues_ns, late_ns)
+        crowd = Crowd(seconds, draw)
+        await CROWDS[library, loop](crowd)
         tasks.cancel_scope.cancel()
-    return percentile(late_ns, percent) / 1e6
+    if library == "geartrain":
+        check_never_early(crowd.late_ns)
+    return percentile(crowd.late_ns, percent) / 1e6
 
 
 async def storm(out: SendStream[int], draw: random.Random) -> None:
@@ -78,47 +104,44 @@ async def fold(inp: ReceiveStream[int]) -> None:
         state[event] = state.get(event, 0) + 1
 
 
-def noting(late_ns: list[int], due_ns: int, over: anyio.Event) -> Callable[[], None]:
-    def call() -> None:
-        late_ns.append(mono_ns() - due_ns)
-        if len(late_ns) == DEADLINES:
-            over.set()
-
-    return call
-
-
-async def on_geartrain(dues_ns: list[int], late_ns: list[int]) -> None:
-    over = anyio.Event()
+async def on_geartrain(crowd: Crowd) -> None:
     async with DeadlineScheduler() as deadlines:
-        for due_ns in dues_ns:
-            deadlines.schedule_at(due_ns, noting(late_ns, due_ns, over))
-        await over.wait()
+
+        def call(due_ns: int) -> None:
+            next_ns = crowd.next_after(due_ns)
+            deadlines.schedule_at(next_ns, partial(call, next_ns))
+
+        for due_ns in crowd.first_dues_ns:
+            deadlines.schedule_at(due_ns, partial(call, due_ns))
+        await crowd.over.wait()
 
 
-async def on_asyncio(dues_ns: list[int], late_ns: list[int]) -> None:
-    import asyncio
-
-    over = anyio.Event()
+async def on_asyncio(crowd: Crowd) -> None:
     loop = asyncio.get_running_loop()
-    for due_ns in dues_ns:
-        # A nanosecond more than the due time at which the callback measures: floats would be early otherwise.
-        loop.call_at(due_ns / 1e9, noting(late_ns, due_ns, over))
-    await over.wait()
+
+    def call(due_ns: int) -> None:
+        next_ns = crowd.next_after(due_ns)
+        loop.call_at(next_ns / 1e9, call, next_ns)
+
+    for due_ns in crowd.first_dues_ns:
+        loop.call_at(due_ns / 1e9, call, due_ns)
+    await crowd.over.wait()
 
 
-async def on_trio(dues_ns: list[int], late_ns: list[int]) -> None:
+async def on_trio(crowd: Crowd) -> None:
     """trio's own timer is a task that sleeps."""
-    over = anyio.Event()
-    clock_ahead_ns = int(anyio.current_time() * 1e9) - mono_ns()
+    ahead_ns = int(anyio.current_time() * 1e9) - mono_ns()
 
     async def sleeper(due_ns: int) -> None:
-        await anyio.sleep_until((due_ns + clock_ahead_ns) / 1e9)
-        noting(late_ns, due_ns, over)()
+        while True:
+            await anyio.sleep_until((due_ns + ahead_ns) / 1e9)
+            due_ns = crowd.next_after(due_ns)
 
     async with anyio.create_task_group() as tasks:
-        for due_ns in dues_ns:
+        for due_ns in crowd.first_dues_ns:
             tasks.start_soon(sleeper, due_ns)
-        await over.wait()
+        await crowd.over.wait()
+        tasks.cancel_scope.cancel()
 
 
 CROWDS = {
@@ -133,22 +156,38 @@ CROWDS = {
 
 
 async def every(library: str, loop: str, seconds: float, percent: float) -> float:
-    late_ns: list[int] = []
     cycles = int(seconds * 1e9 / PERIOD_NS)
-    if library == "loop":
-        due_ns = mono_ns()
-        for _ in range(cycles):
-            due_ns += PERIOD_NS
-            while (left_ns := due_ns - mono_ns()) > 0:
-                await anyio.sleep(left_ns / 1e9)
-            late_ns.append(mono_ns() - due_ns)
-    else:
-        clock = WallClock()
-        async for tick in clock.every(PERIOD_NS / 1e9):
-            late_ns.append(mono_ns() - round(tick * 1e9))
-            if len(late_ns) == cycles:
-                break
+    late_ns = await (by_geartrain(cycles) if library == "geartrain" else by_the_loop(cycles))
+    check_never_early(late_ns)
     return percentile(late_ns, percent) / 1e3
+
+
+async def by_geartrain(cycles: int) -> list[int]:
+    clock = WallClock()
+    late_ns: list[int] = []
+    first_ns = None
+    async for tick in clock.every(PERIOD_NS / 1e9):
+        due_ns = round(tick * 1e9)
+        late_ns.append(mono_ns() - due_ns)
+        first_ns = due_ns if first_ns is None else first_ns
+        # A float may be a nanosecond off; a grid that drifts is off by more and more.
+        if (due_ns - first_ns + 1) % PERIOD_NS > 2:
+            sys.exit(f"the grid has drifted by {(due_ns - first_ns) % PERIOD_NS} ns after {len(late_ns)} cycles")
+        if len(late_ns) == cycles:
+            break
+    return late_ns
+
+
+async def by_the_loop(cycles: int) -> list[int]:
+    """The same grid, and whoever is early sleeps again."""
+    late_ns: list[int] = []
+    due_ns = mono_ns()
+    while len(late_ns) < cycles:
+        due_ns += PERIOD_NS
+        while (left_ns := due_ns - mono_ns()) > 0:
+            await anyio.sleep(left_ns / 1e9)
+        late_ns.append(mono_ns() - due_ns)
+    return late_ns
 
 
 # -- what things cost --------------------------------------------------------------------------------------------------

@@ -50,6 +50,20 @@ class MedianBelow(Struct, frozen=True, tag=True):
         return geartrain < self.limit
 
 
+class BelowAndRatioAtMost(Struct, frozen=True, tag=True):
+    """Wanted: both of these."""
+
+    limit: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"< {self.limit:.3g}, <= {self.most}"
+
+    def held_by(self, geartrain: float, peer: float | None) -> bool:
+        assert peer is not None
+        return geartrain < self.limit and geartrain <= self.most * peer
+
+
 class Job(Struct, frozen=True):
     """A script of this folder and its arguments. Run, it prints one number.
 
@@ -71,7 +85,7 @@ class Figure(Struct, frozen=True):
     rounds: int
     geartrain: Job
     peer: Job | None
-    wanted: RatioAtLeast | RatioAtMost | MedianBelow | None
+    wanted: RatioAtLeast | RatioAtMost | MedianBelow | BelowAndRatioAtMost | None
 
     @property
     def title(self) -> str:
@@ -90,6 +104,9 @@ class Effort(Struct, frozen=True):
     cost_seconds: float
     many_channels: int
     pairs: int
+    late_rounds: int
+    late_seconds: float
+    cycles_seconds: float
 
 
 FULL = Effort(
@@ -102,6 +119,9 @@ FULL = Effort(
     cost_seconds=5.0,
     many_channels=1000,
     pairs=21,
+    late_rounds=3,
+    late_seconds=6.0,
+    cycles_seconds=60.0,
 )
 QUICK = Effort(
     rounds=2,
@@ -113,11 +133,14 @@ QUICK = Effort(
     cost_seconds=1.0,
     many_channels=100,
     pairs=3,
+    late_rounds=1,
+    late_seconds=1.0,
+    cycles_seconds=1.0,
 )
 
 
 def all_figures(effort: Effort) -> tuple[Figure, ...]:
-    in_process = (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort))
+    in_process = (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort), *_deadlines(effort))
     between = (*_one_way(effort), *_round_trips(effort), *_payloads(effort))
     return (*in_process, *between, *_growth(effort), *_many_channels(effort), *_pipelines(effort))
 
@@ -162,6 +185,50 @@ def _cycles(effort: Effort) -> Iterator[Figure]:
             peer=_work("wait_until", "geartrain", "simulate", loop, effort),
             wanted=None,
         )
+
+
+def _deadlines(effort: Effort) -> Iterator[Figure]:
+    """How late things are, held against the loop's own timers, and what they cost."""
+    for percent, wanted in (("50", BelowAndRatioAtMost(0.12, 0.25)), ("99", MedianBelow(1.0))):
+        for loop in LOOPS:
+            yield Figure(
+                what=f"5,000 deadlines, a storm: late, p{percent} (peer: loop)",
+                loop=loop,
+                unit="ms",
+                rounds=effort.late_rounds,
+                geartrain=_deadline("late", "geartrain", loop, effort.late_seconds, percent),
+                peer=_deadline("late", "loop", loop, effort.late_seconds, percent),
+                wanted=wanted,
+            )
+    for loop in LOOPS:
+        yield Figure(
+            what="every() at 1 kHz: late, p50 (peer: loop)",
+            loop=loop,
+            unit="us",
+            rounds=1,
+            geartrain=_deadline("every", "geartrain", loop, effort.cycles_seconds, "50"),
+            peer=_deadline("every", "loop", loop, effort.late_seconds, "50"),
+            wanted=MedianBelow(100.0),
+        )
+    for what, unit, work, limit, loops in (
+        ("a deadline, in and out of 100,000", "us", "insert", 3.0, LOOPS),
+        ("a sample of a histogram", "ns", "record", 300.0, ("-",)),
+        ("an idle scheduler: wake-ups", "", "idle", 0.5, LOOPS),
+    ):
+        for loop in loops:
+            yield Figure(
+                what=what,
+                loop=loop,
+                unit=unit,
+                rounds=effort.cost_rounds,
+                geartrain=_deadline(work, "geartrain", loop.replace("-", "asyncio"), effort.cost_seconds / 2, "0"),
+                peer=None,
+                wanted=MedianBelow(limit),
+            )
+
+
+def _deadline(work: str, library: str, loop: str, seconds: float, percent: str) -> Job:
+    return Job("deadlines.py", (work, library, loop, str(seconds), percent))
 
 
 def _imports(effort: Effort) -> Iterator[Figure]:

@@ -89,7 +89,7 @@ def verdict(results: Sequence[Result]) -> str:
 
 
 def _line(what: str, loop: str, geartrain: str, peer: str, ratio: str, wanted: str, held: str) -> str:
-    return f"{what:<51} {loop:<7} {geartrain:>35}  {peer:>31}  {ratio:>7}  {wanted:<12} {held}"
+    return f"{what:<51} {loop:<7} {geartrain:>35}  {peer:>31}  {ratio:>7}  {wanted:<16} {held}"
 
 
 def _told(spread: Spread, unit: str) -> str:

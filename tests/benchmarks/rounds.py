@@ -16,7 +16,7 @@ from msgspec import Struct
 from tests.benchmarks.figures import Figure, Job
 
 FOLDER = Path(__file__).parent
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 
 
 class MeasurementFailed(Exception):

@@ -228,7 +228,7 @@ async def test_a_callback_that_fails_is_told_of_once_and_the_next_one_is_called(
     calls = Calls()
     told: list[tuple[Deadline, Exception]] = []
     async with DeadlineScheduler(on_error=lambda *what: told.append(what)) as deadlines:
-        failing = deadlines.schedule_at(0, fails)
+        failing = deadlines.schedule_at(0, partial(fails))
         deadlines.schedule_at(1, calls.named("next"))
         await calls.all_made()
         assert (deadlines.fired_count, deadlines.failed_count) == (2, 1)
@@ -239,7 +239,7 @@ async def test_a_callback_that_fails_is_told_of_once_and_the_next_one_is_called(
 async def test_without_on_error_a_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     calls = Calls()
     async with DeadlineScheduler() as deadlines:
-        deadlines.schedule_at(0, fails)
+        deadlines.schedule_at(0, partial(fails))
         deadlines.schedule_at(1, calls.named("next"))
         await calls.all_made()
     assert "deadline 'fails' failed" in caplog.text

@@ -269,7 +269,8 @@ class DeadlineScheduler:
 
 
 def _title(firing: Firing) -> str:
-    callback = firing.callback
+    # Of a partial the function says more than its arguments do.
+    callback = getattr(firing.callback, "func", firing.callback)
     return f"deadline {firing.deadline.name or getattr(callback, '__qualname__', None) or repr(callback)!r}"
 
 
