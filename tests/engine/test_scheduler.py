@@ -97,6 +97,16 @@ async def test_an_earlier_head_is_not_late_because_of_the_one_before_it() -> Non
         assert await calls.all_made() == ["at once"]
 
 
+@pytest.mark.usefixtures("way")
+async def test_a_later_one_does_not_put_the_head_off() -> None:
+    calls = Calls()
+    async with DeadlineScheduler() as deadlines:
+        deadlines.schedule_after(0.002, calls.named("head"))
+        await settled()
+        deadlines.schedule_after(60, calls.named("a minute"))
+        assert await calls.all_made() == ["head"]
+
+
 async def test_nobody_is_woken_but_for_what_is_due() -> None:
     """Not for later ones, not for equal ones, and not at all when there is nothing."""
     calls = Calls()

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import anyio
+import pytest
 
 from geartrain.ports.linger import LIMIT_NS, Linger
 from geartrain.ports.parking import here, watch_fd
+from geartrain.ports.sleepers import sleep_until_ns
+from geartrain.ports.timer import FdTimer
 
 MOMENT_NS = LIMIT_NS // 10
 
@@ -89,6 +92,18 @@ def test_what_was_removed_is_not_looked_at() -> None:
         linger.woke()
         linger.remove(fd)
         assert linger.before_sleep() == []
+
+
+async def test_a_timer_is_no_answer_that_another_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    woken = []
+    monkeypatch.setattr(Linger, "woke", lambda linger: woken.append(linger))
+    timer = FdTimer()
+    timer.arm(1)
+    with anyio.fail_after(5):
+        await timer.wait()
+        await sleep_until_ns(time.monotonic_ns() + 1_000_000)
+    timer.close()
+    assert woken == []
 
 
 async def test_who_is_woken_at_the_edge_of_sleep_does_not_wait_for_the_next_event() -> None:

@@ -53,7 +53,6 @@ _MOST_NS = (1 << 63) - 1
 _LONGEST_S = 3.2e9
 
 _NEVER_NS = 1 << 200
-_AWAKE_NS = -(1 << 200)
 
 _log = logging.getLogger("geartrain.deadlines")
 
@@ -90,7 +89,7 @@ class DeadlineScheduler:
         self._deadlines = Deadlines()
         # Not a plain lock: a finalizer may run anywhere, and may cancel a deadline.
         self._lock = threading.RLock()
-        self._armed_ns = _AWAKE_NS
+        self._armed_ns = _NEVER_NS
         self._timer: Timer | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         self._failure: BaseException | None = None
@@ -188,7 +187,6 @@ class DeadlineScheduler:
         with self._lock:
             timer, self._timer, self._tasks = self._timer, None, None
             dropped = self._deadlines.drop()
-            self._armed_ns = _AWAKE_NS
         assert timer is not None
         timer.close()
         self.dropped_count += len(dropped)
@@ -214,8 +212,6 @@ class DeadlineScheduler:
                 self._armed_ns = _NEVER_NS if next_ns is None else next_ns
                 timer.arm(next_ns)
             await timer.wait()
-            # As long as it is awake, nobody need wake it.
-            self._armed_ns = _AWAKE_NS
             self.wake_count += 1
             while self._fire_some():
                 await take_turn()
