@@ -173,10 +173,7 @@ class Deadlines:
         deadline = self._pop()
         if deadline is None:
             self._until_ns = -math.inf
-            # All of this round's own have been taken, so that nothing but what has joined is left.
-            self._left += self._joined
-            heapq.heapify(self._left)
-            self._joined = []
+            self._left, self._joined = self._joined, self._left
             return None
         due_ns = deadline.due_ns
         callback = deadline.fire(now_ns)
@@ -185,10 +182,28 @@ class Deadlines:
             self.insert(deadline)
         return Firing(deadline, callback, due_ns)
 
+    def _pop(self) -> Deadline | None:
+        """The next that is alive and of this round."""
+        left, heap = self._left, self._heap
+        while True:
+            first = left if left and (not heap or left[0] < heap[0]) else heap
+            if not first or first[0][0] > self._until_ns:
+                return None
+            deadline = heapq.heappop(first)[2]
+            if deadline.callback is not None:
+                return deadline
+            self._dead -= 1
+
     def next_ns(self) -> int | None:
         """When the next one is due; None when there is none."""
-        firsts = (self._first(), self._first_of(self._joined))
-        return min((entry[0] for entry in firsts if entry is not None), default=None)
+        least_ns = None
+        for heap in (self._heap, self._left, self._joined):
+            while heap and heap[0][2].callback is None:
+                heapq.heappop(heap)
+                self._dead -= 1
+            if heap and (least_ns is None or heap[0][0] < least_ns):
+                least_ns = heap[0][0]
+        return least_ns
 
     def drop(self) -> list[Callback]:
         """Forget everything; the answer is what will not be called now."""
@@ -201,27 +216,6 @@ class Deadlines:
         self.pending = self._dead = 0
         self._until_ns = -math.inf
         return dropped
-
-    def _pop(self) -> Deadline | None:
-        entry = self._first()
-        if entry is None or entry[0] > self._until_ns:
-            return None
-        heapq.heappop(self._left if self._left and self._left[0] is entry else self._heap)
-        return entry[2]
-
-    def _first(self) -> _Entry | None:
-        """The first that is alive, outside of what has joined."""
-        first = self._first_of(self._heap)
-        if not self._left:
-            return first
-        left = self._first_of(self._left)
-        return left if first is None or (left is not None and left < first) else first
-
-    def _first_of(self, heap: list[_Entry]) -> _Entry | None:
-        while heap and heap[0][2].callback is None:
-            heapq.heappop(heap)
-            self._dead -= 1
-        return heap[0] if heap else None
 
     def _sweep(self) -> None:
         for heap in (self._heap, self._left, self._joined):
