@@ -58,6 +58,36 @@ def test_quick_prints_the_same_on_both_loops(loop: Loop, capsys: pytest.CaptureF
     assert capsys.readouterr().out == QUICK_PRINTS
 
 
+# -- watchdog -------------------------------------------------------------------------------------------------------
+
+
+def test_watchdog_prints_when_the_wheels_stood_still_and_why() -> None:
+    assert script("watchdog", "--virtual") == (
+        " 0.00 s  1 m/s  the planner sees\n"
+        " 1.13 s  0 m/s  nothing on ranges for 0.15 s\n"
+        " 2.80 s  1 m/s  all was well for 0.5 s\n"
+        "It stopped 1 time(s), and stood still for 1.67 s.\n"
+    )
+
+
+@both_loops
+def test_watchdog_stops_the_wheels_when_the_budget_of_the_lidar_is_over_and_not_before_all_is_well_again(
+    loop: Loop,
+) -> None:
+    watchdog = imported("watchdog")
+    seen = watchdog.moments(loop)
+    assert [moment.speed for moment in seen] == [1, 0, 1]
+    # The last reading came 0.98 s after the first; the second stall ends 1.3 s later.
+    assert [moment.at_s for moment in seen] == pytest.approx([0, 1.13, 2.8])
+
+
+@both_loops
+def test_watchdog_stops_the_wheels_in_processes_too(loop: Loop) -> None:
+    """Its first stall is enough."""
+    printed = script("watchdog", "--loop", loop, "--readings", "55")
+    assert re.search(r"0 m/s  nothing on ranges for 0\.\d\d s\n", printed), printed
+
+
 # -- control --------------------------------------------------------------------------------------------------------
 
 

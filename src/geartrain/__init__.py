@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from geartrain.engine.hosted import DaemonHealth as DaemonHealth
     from geartrain.engine.pipeline import Pipeline as Pipeline
     from geartrain.engine.pipeline import run as run
+    from geartrain.engine.planes import PlaneBoard as PlaneBoard
     from geartrain.engine.remote import open_pair as open_pair
     from geartrain.engine.remote import open_receive as open_receive
     from geartrain.engine.remote import open_send as open_send
@@ -97,6 +98,7 @@ _ROOMS = {
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
     "geartrain.engine.pipeline": ("Pipeline", "run"),
+    "geartrain.engine.planes": ("PlaneBoard",),
     "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),
     "geartrain.engine.scheduler": ("DeadlineScheduler",),
     "geartrain.engine.simulate": ("simulate",),

@@ -5,13 +5,19 @@ from typing import Literal
 
 import pytest
 
+import geartrain
 from geartrain import (
     Context,
     Daemon,
     Deadlines,
+    Pipeline,
+    Planes,
     ReactorClock,
+    ReceiveStream,
+    SendStream,
     SimClock,
     Supervisor,
+    daemon,
     open_deadlines,
     simulate,
 )
@@ -103,3 +109,57 @@ def test_whoever_does_not_look_finds_one_word_about_the_slots_that_had_no_room_a
 def test_more_deadlines_than_there_is_room_for_all_come(loop: Loop) -> None:
     run(loop, setter(*[1] * 300), for_s=2, room=2)
     assert TOLD == [(1, "1", 0)] * 300
+
+
+# -- planes -----------------------------------------------------------------------------------------------------------
+
+
+@daemon
+async def sensor(ctx: Context, readings: SendStream[int], stalls: list[float]) -> None:
+    """A reading after each of these pauses."""
+    for number, pause_s in enumerate(stalls):
+        await ctx.clock.sleep(pause_s)
+        await readings.send(number)
+
+
+@daemon
+async def controller(ctx: Context, readings: ReceiveStream[int]) -> None:
+    async for _ in readings:
+        pass
+
+
+@daemon
+async def watchdog(ctx: Context, planes: Planes, late_s: float = 0) -> None:
+    await ctx.clock.sleep(late_s)
+    async for change in planes:
+        TOLD.append((ctx.clock.now(), f"{change.channel} {'stale' if change.stale else 'fresh'}", change.seq))
+    TOLD.append((ctx.clock.now(), "end", 0))
+
+
+def watched(loop: Loop, *stalls: float, late_s: float = 0) -> None:
+    pipeline = Pipeline("watched", backend=loop)
+    pipeline.add(sensor, config={"stalls": list(stalls)})
+    pipeline.add(controller)
+    pipeline.add(watchdog, config={"late_s": late_s})
+    pipeline.connect("sensor.readings", "controller.readings", stale_after=0.25)
+    assert pipeline.check() == ()
+    geartrain.run(pipeline, in_process=True, clock=SimClock())
+
+
+@both_loops
+def test_a_channel_is_stale_a_nanosecond_after_its_budget_and_fresh_with_the_next_item(loop: Loop) -> None:
+    watched(loop, 10, 0.25, 0.125, 1, 0.25)
+    assert TOLD[:2] == [(10.625000001, "readings stale", 3), (11.375, "readings fresh", 4)]
+    # What has ended is awaited by nobody.
+    assert [what for _, what, _ in TOLD[2:]] == ["end"]
+
+
+@both_loops
+def test_changes_wait_for_who_looks_late_in_their_order(loop: Loop) -> None:
+    watched(loop, 1, 1, 3, 0.1, late_s=3)
+    assert TOLD[:4] == [
+        (3, "readings stale", 1),
+        (3, "readings fresh", 2),
+        (3, "readings stale", 2),
+        (5, "readings fresh", 3),
+    ]

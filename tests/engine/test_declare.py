@@ -13,7 +13,21 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 import pytest
 
-from geartrain import Caller, Calls, Channel, Context, Daemon, ReceiveStream, SendStream, daemon, open_channel
+from geartrain import (
+    Caller,
+    Calls,
+    Channel,
+    ClockClient,
+    Context,
+    Daemon,
+    Deadlines,
+    Planes,
+    ReceiveStream,
+    SendStream,
+    daemon,
+    open_channel,
+    open_deadlines,
+)
 from geartrain.engine.declare import (
     Target,
     as_in_a_file,
@@ -24,6 +38,7 @@ from geartrain.engine.declare import (
     run_of,
     signature_of,
 )
+from geartrain.engine.planes import PlaneBoard
 from geartrain.errors import BadType, BadValue, CannotLoad
 from geartrain.rules.signature import Port, Signature
 
@@ -563,6 +578,38 @@ def test_config_of_python_becomes_what_a_file_would_say_and_is_read_as_the_same(
 def test_config_of_python_that_no_file_can_say_is_refused() -> None:
     with pytest.raises(BadType, match=r"^a Event cannot be said in a pipeline file"):
         as_in_a_file([threading.Event()])
+
+
+# -- the clock --------------------------------------------------------------------------------------------------------
+
+
+class Watchdog(Silent):
+    def __init__(self, deadlines: Deadlines, planes: Planes | None = None, board: PlaneBoard | None = None) -> None:
+        self.parts = (deadlines, planes, board)
+
+
+class OwnClock(Silent):
+    def __init__(self, clients: list[ClockClient]) -> None: ...
+
+
+def test_who_takes_deadlines_or_planes_asks_the_clock_and_the_clock_serves_a_list() -> None:
+    signature = signature_of(Watchdog)
+    assert [(port.name, port.sends, port.optional, port.clock) for port in signature.ports] == [
+        ("deadlines", True, False, "deadlines"),
+        ("planes", True, True, "planes"),
+    ]
+    assert signature.boards == ("board",)
+    assert signature.config == ()
+    assert all(port.asks_clock for port in signature.ports)
+    [clients] = signature_of(OwnClock).ports
+    assert (clients.sends, clients.many, clients.clock, clients.asks_clock) == (False, True, "clients", False)
+
+
+def test_a_board_is_given_to_who_takes_one() -> None:
+    board, end = PlaneBoard([]), open_deadlines().end
+    made = build(Watchdog, {"board": board, "deadlines": end}, {})
+    assert isinstance(made, Watchdog)
+    assert made.parts == (end, None, board)
 
 
 # -- making -----------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_what_is_declared_is_in_the_spec_in_its_order() -> None:
     detector = p.add(Detector)
     p.add_command(["cat", "-"], name="cat", on_error="ignore")
     p.connect(camera.frames, detector.frames, name="f", maxsize=8, ack="each", keep="taken", max_bytes=100, retain=9,
-              max_deliveries=None, transport="tcp", on_peer_restart="restart")  # fmt: skip
+              max_deliveries=None, transport="tcp", on_peer_restart="restart", stale_after=0.2)  # fmt: skip
     p.process("eyes", backend="asyncio", env={"A": "1"}, cwd=Path("/tmp"), nice=3)
     assert (p.name, p.spec.name, p.spec.backend) == ("vision", "vision", "trio")
     assert p.spec.daemons == (
@@ -93,6 +93,7 @@ def test_what_is_declared_is_in_the_spec_in_its_order() -> None:
             max_deliveries=None,
             transport="tcp",
             on_peer_restart="restart",
+            stale_after=0.2,
         ),
     )
     assert p.spec.processes == (ProcessSpec(name="eyes", backend="asyncio", env={"A": "1"}, cwd="/tmp", nice=3),)

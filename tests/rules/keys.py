@@ -119,6 +119,8 @@ TABLES = (
                              "keys of its own."),
             "on_peer_restart": Key('"restart"', "Whether the reader, with its process, is made anew when its writer "
                                    "is."),
+            "stale_after": Key('"200ms"', "When nothing has come for longer than this, the channel is stale: told to "
+                               "whoever takes `Planes`, logged, and shown ([the clock](clock.md)).", "never"),
         },
     ),
     Table(

@@ -57,6 +57,7 @@ retain = 20
 max_deliveries = "never"
 transport = "tcp"
 on_peer_restart = "restart"
+stale_after = "200ms"
 
 [channels.state]
 from = "detector.state"
@@ -117,6 +118,7 @@ def test_everything_a_file_can_say_is_understood_in_the_order_of_the_file() -> N
                     max_deliveries=None,
                     transport="tcp",
                     on_peer_restart="restart",
+                    stale_after=0.2,
                 ),
                 ChannelSpec(
                     name="state",
@@ -385,6 +387,7 @@ CHANNELS = st.builds(
     max_deliveries=st.none() | st.integers(2, 9),
     transport=st.sampled_from(CARRIERS),
     on_peer_restart=st.sampled_from(ON_PEER_RESTART),
+    stale_after=st.none() | st.integers(1, 10**6).map(lambda ms: ms / 1000),
 )
 PROCESSES = st.builds(
     ProcessSpec,

@@ -38,6 +38,13 @@ def test_whoever_asks_is_connected_to_one_clock_that_is_restarted() -> None:
     assert check(spec, {"dog": ASKS, "cat": ASKS, "clock": SERVES}) == ()
 
 
+def test_a_channel_that_may_go_stale_gets_a_clock_that_watches_it() -> None:
+    mine = ChannelSpec(name="c", writer=PortRef("dog", "out"), reader=PortRef("cat", "inp"), stale_after=0.2)
+    spec = completed(replace(pipeline("dog", "cat"), channels=(mine,)), {"dog": PLAIN, "cat": PLAIN})
+    assert [daemon.name for daemon in spec.daemons] == ["dog", "cat", "clock"]
+    assert spec.channels == (mine,)
+
+
 def test_what_is_complete_stays_as_it_is() -> None:
     signatures = {"dog": ASKS, "clock": SERVES}
     spec = completed(pipeline("dog"), signatures)

@@ -492,10 +492,39 @@ def test_a_call_port_without_a_channel_is_told() -> None:
         ({"maxsize": 0}, "maxsize: must be at least 1 between call ports: so many calls may be under way"),
         ({"ack": "each"}, 'ack: is "each", and a call is done with when it is answered; leave it out'),
         ({"retain": 3}, "retain: must be at least maxsize (64), got 3"),
+        (
+            {"stale_after": 1.0},
+            "stale_after: between call ports nothing need come, so it means nothing; leave it out",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_for_calls_are_told(settings: dict[str, Any], words: str) -> None:
     assert said({"a": ASKS, "b": ANSWERS}, channel("a.ask -> b.calls", **settings)) == [f"channels.ab.{words}"]
+
+
+DEADLINES = Signature(ports=(Port(name="ask", sends=True, item=item("Q"), reply=item("A"), clock="deadlines"),))
+CLOCK = Signature(ports=(Port(name="calls", sends=False, item=item("Q"), reply=item("A"), clock="clients", many=True),))
+
+
+def test_deadlines_go_with_a_clock_and_with_nothing_else() -> None:
+    assert said({"a": DEADLINES, "b": CLOCK}, channel("a.ask -> b.calls")) == []
+    goes = "Deadlines and Planes go with a clock, as geartrain.actors:ReactorClock"
+    assert said({"a": DEADLINES, "b": ANSWERS}, channel("a.ask -> b.calls")) == [
+        f"channels.ab: a.ask has deadlines, b.calls is called with Q for A; {goes}"
+    ]
+    assert said({"a": ASKS, "b": CLOCK}, channel("a.ask -> b.calls")) == [
+        f"channels.ab: a.ask calls with Q for A, b.calls is a clock; {goes}"
+    ]
+
+
+def test_an_entry_with_a_clock_is_carried_by_two_channels_that_are_no_cycle_of_the_pipeline() -> None:
+    daemons = {"a": DEADLINES, "b": CLOCK}
+    spec = pipeline(daemons, channel("a.ask -> b.calls"))
+    assert [(half.name, half.keep) for half in carried(spec, daemons).channels] == [
+        ("ab", "taken"),
+        ("ab.told", "taken"),
+    ]
+    assert start_order(spec) == ("b", "a")
 
 
 def test_a_type_variable_of_a_call_port_is_one_with_that_of_a_stream_in_both_directions() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from geartrain import Pipeline
 from geartrain.engine.launcher import Launcher
-from tests.walks.timing import Mortal, Setter
+from tests.walks.timing import Mortal, Sensor, Setter, Taker, Watchdog
 
 PATIENCE_S = 30
 
@@ -87,3 +87,75 @@ async def test_what_a_former_life_of_a_daemon_had_scheduled_never_comes(
     assert (tmp_path / "ledger").read_text().splitlines() == ["fired second"]
     # The clock keeps them no longer.
     assert re.search(r"[56] dropped", "".join(launcher.last_lines["clock"]))
+
+
+# -- planes -----------------------------------------------------------------------------------------------------------
+
+CHANNELS = {"over-ipc", "over-tcp", "inside"}
+
+
+class Stalling:
+    """A sensor that stands still, readers of each kind of channel, and a watchdog that writes down what it hears."""
+
+    def __init__(self, loop: Loop, folder: Path) -> None:
+        self.ledger, self.goes_on = folder / "ledger", folder / "goes on"
+        self.pipeline = Pipeline("stalling", backend=loop)
+        sensor = self.pipeline.add(Sensor, name="sensor", config={"goes_on": str(self.goes_on)})
+        for name, process in (("over-ipc", "takers"), ("over-tcp", "takers"), ("inside", "sensor")):
+            taker = self.pipeline.add(Taker, name=f"taker-{name}", process=process, on_error="restart")
+            carrier: Literal["tcp", "auto"] = "tcp" if name == "over-tcp" else "auto"
+            self.pipeline.connect(sensor.outs, taker.numbers, name=name, stale_after=0.15, transport=carrier)
+        self.pipeline.add(Watchdog, name="watchdog", config={"ledger": str(self.ledger)})
+
+    async def heard(self, word: str) -> None:
+        """Return when the watchdog has heard this of all channels."""
+        while not self.ledger.exists() or self._about(word) < CHANNELS:
+            await anyio.sleep(0.005)
+
+    def _about(self, word: str) -> set[str]:
+        return {line.split(" ")[1] for line in self.ledger.read_text().splitlines() if line.startswith(word)}
+
+    def check_ledger(self) -> None:
+        lines = self.ledger.read_text().splitlines()
+        assert sorted(lines) == sorted(f"{word} {channel}" for word in ("stale", "fresh") for channel in CHANNELS)
+
+
+async def test_whatever_carries_a_channel_a_watchdog_hears_when_it_goes_stale_and_when_it_is_fresh_again(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    stalling = Stalling(anyio_backend, tmp_path)
+
+    async def look(launcher: Launcher) -> None:
+        await stalling.heard("stale")
+        rows, _ = await launcher.channel_counts()
+        assert {row.channel for row in rows if row.stale and (row.age_s or 0) > 0.15} == CHANNELS
+        stale = {standing.daemon: standing.stale for standing in launcher.standings() if standing.stale}
+        assert stale == {f"taker-{channel}": (channel,) for channel in CHANNELS}
+        stalling.goes_on.touch()
+        await stalling.heard("fresh")
+        assert not any(standing.stale for standing in launcher.standings())
+        await launcher.stop()
+
+    await run(stalling.pipeline, look)
+    stalling.check_ledger()
+
+
+async def test_what_has_changed_while_the_clock_was_dead_is_told_by_the_next_one(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    stalling = Stalling(anyio_backend, tmp_path)
+
+    async def kill(launcher: Launcher) -> None:
+        await stalling.heard("stale")
+        stalling.goes_on.touch()
+        launcher.kill("clock")
+        launcher.kill("taker-over-ipc")
+        await stalling.heard("fresh")
+        await launcher.stop()
+
+    await run(stalling.pipeline, kill)
+    lines = stalling.ledger.read_text().splitlines()
+    # A taker that is started again may let its channels go stale once more, and nothing is told twice.
+    for channel in CHANNELS:
+        about = [line.split(" ")[0] for line in lines if line.endswith(channel)]
+        assert about == ["stale", "fresh"] * (len(about) // 2)

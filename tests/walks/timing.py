@@ -2,7 +2,9 @@
 
 import os
 
-from geartrain import Context, Daemon, Deadlines
+import anyio
+
+from geartrain import Context, Daemon, Deadlines, Planes, ReceiveStream, SendStream
 from tests.walks.calling import Book
 from tests.walks.parts import misbehave
 
@@ -64,3 +66,44 @@ class Mortal(Daemon):
             self.ledger.write("fired", fired.name)
             if fired.name == "second":
                 break
+
+
+class Sensor(Daemon):
+    """Sends a number through each output all the time; but after the fifth it stands still until a file is there."""
+
+    def __init__(self, outs: list[SendStream[int]], goes_on: str) -> None:
+        self.outs = outs
+        self.goes_on = goes_on
+
+    async def run(self, ctx: Context) -> None:
+        number = 0
+        while not ctx.stopping:
+            for out in self.outs:
+                await out.send(number)
+            number += 1
+            await anyio.sleep(0.005)
+            while number == 5 and not await anyio.Path(self.goes_on).exists():
+                await anyio.sleep(0.002)
+
+
+class Taker(Daemon):
+    """Takes what comes."""
+
+    def __init__(self, numbers: ReceiveStream[int]) -> None:
+        self.numbers = numbers
+
+    async def run(self, ctx: Context) -> None:
+        async for _ in self.numbers:
+            pass
+
+
+class Watchdog(Daemon):
+    """Writes down which channels go stale and are fresh again."""
+
+    def __init__(self, planes: Planes, ledger: str) -> None:
+        self.planes = planes
+        self.ledger = Book(ledger)
+
+    async def run(self, ctx: Context) -> None:
+        async for change in self.planes:
+            self.ledger.write("stale" if change.stale else "fresh", change.channel)

@@ -8,6 +8,7 @@ is pending. So it may die at any moment; what was due meanwhile fires late, and 
 and keeps nobody alive.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -19,6 +20,7 @@ from geartrain.engine.daemon import Daemon
 from geartrain.engine.deadlines import ClockClient
 from geartrain.engine.in_turn import start_in_turn
 from geartrain.engine.options import new_number
+from geartrain.engine.planes import PlaneBoard, WatchedPlane
 from geartrain.engine.scheduler import DeadlineScheduler
 from geartrain.engine.signal import Bell, Signal
 from geartrain.errors import ChannelClosed, GeartrainError, PeerLost, WouldBlock
@@ -29,6 +31,7 @@ from geartrain.rules.appointments import (
     Begin,
     Cancel,
     Hello,
+    PlaneChange,
     Rang,
     Schedule,
     Told,
@@ -54,9 +57,19 @@ class Desk:
     """Where one client is served: what it has pending, and what it has no room to be told of yet."""
 
     def __init__(
-        self, client: ClockClient, clock: Clock, scheduler: DeadlineScheduler, life: int, dropped: Dropped
+        self,
+        client: ClockClient,
+        clock: Clock,
+        scheduler: DeadlineScheduler,
+        *,
+        life: int,
+        board: PlaneBoard,
+        dropped: Dropped,
     ) -> None:
-        self.wants_planes = False
+        self._wants_planes = False
+        # Whether what is still untold is all that will be told.
+        self._is_over = False
+        self._board = board
         self._dropped = dropped
         self._client = client
         self._clock = clock
@@ -102,7 +115,10 @@ class Desk:
             case Begin(_, pending, wants_planes):
                 self._has_begun.set()
                 self._forget()
-                self.wants_planes = wants_planes
+                self._wants_planes = wants_planes
+                for plane in self._board:
+                    self.tell_plane(_state(plane, self._clock.now_ns()))
+                self.end_if_over()
                 for appointment in pending:
                     self._set(appointment)
             case Schedule(_, appointment):
@@ -146,6 +162,16 @@ class Desk:
         self._untold[about] = word
         self._news.ring()
 
+    def tell_plane(self, change: PlaneChange) -> None:
+        if self._wants_planes:
+            self.tell(change.channel, change)
+
+    def end_if_over(self) -> None:
+        """When no plane is expected to tick any more, there is nothing left to tell of them."""
+        if self._wants_planes and all(plane.is_over for plane in self._board):
+            self._is_over = True
+            self._news.ring()
+
     async def hand_over(self) -> None:
         """Tell what there was no room for."""
         try:
@@ -154,6 +180,9 @@ class Desk:
                     await self._client.tells.wait_room()
                     if self._untold:
                         self._client.tells.send_nowait(self._untold.pop(next(iter(self._untold))))
+                if self._is_over:
+                    await self._client.tells.aclose()
+                    return
                 await self._news.wait()
         except GeartrainError:
             # Nobody is there any more who could be told.
@@ -172,26 +201,65 @@ class Desk:
 
 
 class ReactorClock(Daemon):
-    """The clock of a pipeline. `clients` are those who take `Deadlines` or `Planes`; the pipeline connects them."""
+    """The clock of a pipeline. `clients` are those who take `Deadlines` or `Planes`; the pipeline connects them.
 
-    def __init__(self, clients: list[ClockClient] | None = None) -> None:
+    It watches the channels with `stale_after`, which are on the `board`.
+    """
+
+    def __init__(self, clients: list[ClockClient] | None = None, board: PlaneBoard | None = None) -> None:
         self.clients = clients or []
+        self.board = board or PlaneBoard([])
 
     async def run(self, ctx: Context) -> None:
         life = new_number()
         dropped = Dropped()
         async with DeadlineScheduler(clock=ctx.clock) as scheduler, anyio.create_task_group() as tasks:
-            desks = [Desk(client, ctx.clock, scheduler, life, dropped) for client in self.clients]
+            new_desk = partial(Desk, clock=ctx.clock, scheduler=scheduler, life=life, board=self.board, dropped=dropped)
+            desks = [new_desk(client) for client in self.clients]
             for desk in desks:
                 desk.look()
                 for work in (desk.serve, desk.hand_over, desk.greet):
                     start_in_turn(tasks, work)
+            for plane in self.board:
+                start_in_turn(tasks, _watch, plane, ctx, desks)
             await ctx.stop_event.wait()
             # What is pending is dropped, and the streams of the others end.
             tasks.cancel_scope.cancel()
         for client in self.clients:
             await client.tells.aclose()
         ctx.logger.info("%s", _summary(scheduler, dropped))
+
+
+async def _watch(plane: WatchedPlane, ctx: Context, desks: Sequence[Desk]) -> None:
+    """Tell whoever wants to hear of it when a plane goes stale, and when it is fresh again."""
+    stale_since_ns: int | None = None
+    now_ns = ctx.clock.now_ns()
+    while True:
+        change = _state(plane, now_ns)
+        if change.stale and stale_since_ns is None:
+            stale_since_ns = now_ns
+            ctx.logger.warning("channel %r is stale: nothing has come for %.3g s", plane.name, change.age_ns / 1e9)
+            _tell_all(desks, change)
+        elif not change.stale and stale_since_ns is not None:
+            how = "over" if plane.is_over else "fresh again"
+            ctx.logger.warning("channel %r is %s after %.3g s", plane.name, how, (now_ns - stale_since_ns) / 1e9)
+            stale_since_ns = None
+            _tell_all(desks, change)
+        if plane.is_over:
+            for desk in desks:
+                desk.end_if_over()
+        await plane.changed(ctx.clock)
+        now_ns = ctx.clock.now_ns()
+
+
+def _tell_all(desks: Sequence[Desk], change: PlaneChange) -> None:
+    for desk in desks:
+        desk.tell_plane(change)
+
+
+def _state(plane: WatchedPlane, now_ns: int) -> PlaneChange:
+    now = plane.snapshot(now_ns)
+    return PlaneChange(plane.name, now.stale, now.age_ns, now_ns, now.seq)
 
 
 def _summary(scheduler: DeadlineScheduler, dropped: Dropped) -> str:

@@ -18,7 +18,7 @@ from geartrain.ports.tcp_places import TcpPlaces
 from geartrain.ports.transport import locate
 from geartrain.rules import wiring
 from geartrain.rules.keys import Curve
-from geartrain.rules.orders import DaemonOrder, EndOrder, Giver, Gone, NodeOrder, SpareOrder
+from geartrain.rules.orders import DaemonOrder, EndOrder, Giver, Gone, NodeOrder, PlaneOrder, SpareOrder
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, ProcessSpec
 from geartrain.rules.signature import Signature
 
@@ -50,6 +50,7 @@ class Briefing:
         self._windows = wiring.longest_windows(self.carried)
         self._places = {daemon.name: daemon.process for daemon in spec.daemons}
         self._in_custody = wiring.in_custody(self.carried)
+        self._judges = {name for name, signature in signatures.items() if signature.boards}
         self._givers = wiring.type_givers(spec, signatures)
         self._tcp = TcpPlaces()
         self._transports: dict[str, str] = {}
@@ -108,6 +109,10 @@ class Briefing:
         """Where the writer of a channel counts what it has accepted."""
         return self._run.folder / f"{self._run.socket_path(channel).name}.count"
 
+    def plane_path(self, channel: str) -> Path:
+        """Where the reader of a channel that may go stale tells that something has come."""
+        return self._run.folder / f"{self._run.socket_path(channel).name}.plane"
+
     # -- its order ---------------------------------------------------------------------------------------------------
 
     def spare_order(self, control: int) -> SpareOrder:
@@ -158,7 +163,13 @@ class Briefing:
             restart=daemon.restart_in_use,
             config=dict(daemon.config),
             ends=tuple(ends),
+            planes=tuple(filter(None, map(self._plane_of, self.spec.channels))) if daemon.name in self._judges else (),
         )
+
+    def _plane_of(self, channel: ChannelSpec) -> PlaneOrder | None:
+        budget_ns = channel.budget_ns
+        path = str(self.plane_path(channel.name))
+        return None if budget_ns is None else PlaneOrder(channel.name, path, budget_ns)
 
     def _end_of(self, channel: ChannelSpec, port: object, *, sends: bool, retain: int) -> EndOrder:
         assert channel.writer is not None
@@ -184,6 +195,7 @@ class Briefing:
             giver=self._giver_of(channel.name, (channel.writer if sends else channel.reader).daemon),
             counter=str(self.counter_path(channel.name)) if sends else None,
             over=self._how_gone(channel.writer.daemon, channel.reader.daemon, sends=sends),
+            plane=None if sends else self._plane_of(channel),
         )
 
     def _giver_of(self, channel: str, daemon: str) -> Giver | None:

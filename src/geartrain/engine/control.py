@@ -142,7 +142,7 @@ class Control:
         match question:
             case AskStack(daemon):
                 stack = await self._launcher.stacks(daemon)
-                return Answer(daemons=self._launcher.roll.standings(), stack=stack)
+                return Answer(daemons=self._launcher.standings(), stack=stack)
             case AskChannels():
                 channels, silent = await self._launcher.channel_counts()
                 return Answer(channels=channels, at_s=time.monotonic(), silent=silent)
@@ -154,7 +154,7 @@ class Control:
                 self._launcher.kill(daemon)
             case _:
                 pass
-        return Answer(daemons=self._launcher.roll.standings())
+        return Answer(daemons=self._launcher.standings())
 
 
 async def _until_gone(stream: anyio.abc.SocketStream, scope: anyio.CancelScope) -> None:

@@ -256,7 +256,10 @@ class Deadlines(_ClockEnd[Fired]):
 
 
 class Planes(_ClockEnd[PlaneChange]):
-    """Which channels with `stale_after` go stale or are fresh again. Who begins hears first of those that are stale."""
+    """Which channels with `stale_after` go stale or are fresh again, until all of them have ended.
+
+    Who begins hears first of those that are stale.
+    """
 
     __slots__ = ("_stale",)
 

@@ -5,10 +5,10 @@
     build(target, ends, config)    a new daemon, its ends and its decoded config as arguments
 
 A parameter annotated `SendStream[T]`, `ReceiveStream[T]`, `Caller[Q, A]` or `Calls[Q, A]`, a list of them, or one of
-them `| None`, is a port, and so is `Deadlines`, `Planes` or a list of `ClockClient`; `ctx` of a function is skipped;
-every other parameter is config, decoded strictly by msgspec.
-Over msgspec, in parameters and inside of Structs: a `Path`, or any class that is made of one text, is text; a
-`timedelta` that is a parameter is a duration as everywhere in files, "250ms".
+them `| None`, is a port, and so is `Deadlines`, `Planes` or a list of `ClockClient`; a `PlaneBoard` gets all planes of
+the pipeline; `ctx` of a function is skipped; every other parameter is config, decoded strictly by msgspec. Over
+msgspec, in parameters and inside of Structs: a `Path`, or any class that is made of one text, is text; a `timedelta`
+that is a parameter is a duration as everywhere in files, "250ms".
 """
 
 import importlib
@@ -31,6 +31,7 @@ from geartrain.engine.calls import Caller, Calls
 from geartrain.engine.daemon import Daemon, DaemonFactory
 from geartrain.engine.deadlines import ClockClient, Deadlines, Planes
 from geartrain.engine.ends import ReceiveStream, SendStream
+from geartrain.engine.planes import PlaneBoard
 from geartrain.engine.shape import name_of, shape_of, why_it_stays
 from geartrain.errors import BadType, BadValue, CannotLoad, GeartrainError, in_words
 from geartrain.rules.appointments import Asked, Told
@@ -40,7 +41,7 @@ from geartrain.rules.signature import ClockPort, ConfigField, ItemType, Port, Si
 
 Target = type[Daemon] | DaemonFactory[Any]
 End = SendStream[Any] | ReceiveStream[Any] | Caller[Any, Any] | ClockClient
-Ends = Mapping[str, "End | list[End]"]
+Ends = Mapping[str, "End | list[End] | PlaneBoard"]
 
 _CALLS = (Caller, Calls)
 _CLOCK: dict[Any, ClockPort] = {Deadlines: "deadlines", Planes: "planes", ClockClient: "clients"}
@@ -203,13 +204,16 @@ def signature_of(target: Target) -> Signature:
     title = name_in_words(target)
     ports: list[Port] = []
     config: list[ConfigField] = []
+    boards: list[str] = []
     for parameter, hint in _parameters(target, title):
         port = _port(title, parameter, hint)
         if port is not None:
             ports.append(port)
+        elif _without_none(hint) is PlaneBoard:
+            boards.append(parameter.name)
         else:
             config.append(_config_field(parameter, hint))
-    return Signature(ports=tuple(ports), config=tuple(config))
+    return Signature(ports=tuple(ports), config=tuple(config), boards=tuple(boards))
 
 
 def _parameters(target: Target, title: str) -> list[tuple[inspect.Parameter, Any]]:
@@ -383,6 +387,7 @@ def build(target: Target, ends: Ends, config: Mapping[str, Any]) -> Daemon:
     arguments: dict[str, Any] = {
         field.name: field.decode(config[field.name]) for field in signature.config if field.name in config
     }
+    arguments |= {name: ends[name] for name in signature.boards if name in ends}
     for port in signature.ports:
         if port.name in ends:
             arguments[port.name] = ends[port.name]

@@ -27,14 +27,17 @@ from geartrain.engine.deadlines import ClockClient, Deadlines, Planes, open_dead
 from geartrain.engine.declare import End, Target, build, signature_of
 from geartrain.engine.ends import Channel, ChannelStats, ReceiveStream
 from geartrain.engine.in_turn import start_in_turn
+from geartrain.engine.inside import Shelf
 from geartrain.engine.pipeline import Pipeline
+from geartrain.engine.planes import PlaneBoard
 from geartrain.engine.reporter import report_of
 from geartrain.engine.roll import Roll, Watcher
 from geartrain.engine.signal import Signal
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import DaemonError, Deadlock, EndOfStream, Fault, PipelineFailed, PipelineFaulty, leaves
-from geartrain.ports.clock import Clock, SimClock
+from geartrain.ports.clock import Clock, SimClock, WallClock
 from geartrain.ports.observer import Observer
+from geartrain.ports.plane_words import PlaneWords
 from geartrain.ports.turns import current_owner
 from geartrain.rules import wiring
 from geartrain.rules.durations import duration_text
@@ -46,8 +49,11 @@ from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, Port
 class Place:
     """Where one daemon lives: what it is made of, and its ends."""
 
-    def __init__(self, spec: DaemonSpec, target: Target, ends: Mapping[PortRef, Sequence[End]]) -> None:
+    def __init__(
+        self, spec: DaemonSpec, target: Target, ends: Mapping[PortRef, Sequence[End]], planes: Sequence[PlaneWords]
+    ) -> None:
         self.spec = spec
+        self._planes = planes
         self._target = target
         self._ends = {port.port: its for port, its in ends.items() if port.daemon == spec.name}
 
@@ -66,7 +72,9 @@ class Place:
                 end.begin_again()
         return build(self._target, dict(self._by_port()), self.spec.config)
 
-    def _by_port(self) -> Iterator[tuple[str, End | list[End]]]:
+    def _by_port(self) -> Iterator[tuple[str, End | list[End] | PlaneBoard]]:
+        for name in signature_of(self._target).boards:
+            yield name, PlaneBoard(self._planes)
         for port in signature_of(self._target).ports:
             ends = self._ends.get(port.name, ())
             if port.many:
@@ -142,9 +150,19 @@ class InProcess(Observer):
         self.roll = Roll(self.spec, watcher)
         self.gate = Signal("the start of the pipeline")
         self.reports: list[Report] = []
-        self._edges = {channel.name: _edge(channel, targets, clock) for channel in self.spec.channels}
+        planes = {
+            channel.name: PlaneWords.in_memory(channel.name, channel.budget_ns, (clock or WallClock()).now_ns)
+            for channel in self.spec.channels
+            if channel.budget_ns is not None
+        }
+        self._edges = {
+            channel.name: _edge(channel, targets, clock, planes.get(channel.name)) for channel in self.spec.channels
+        }
         ends = _ends_of(self.spec, self._edges)
-        self._places = {daemon.name: Place(daemon, targets[daemon.name], ends) for daemon in self.spec.daemons}
+        self._places = {
+            daemon.name: Place(daemon, targets[daemon.name], ends, tuple(planes.values()))
+            for daemon in self.spec.daemons
+        }
         self._supervisor = Supervisor(clock=clock, observer=self)
         self._attempts: dict[str, int] = {}
         self._failed: set[str] = set()
@@ -262,7 +280,7 @@ class Edge(NamedTuple):
     reading: ReceiveStream[Any] | ClockClient
 
 
-def _edge(channel: ChannelSpec, targets: Mapping[str, Target], clock: Clock | None) -> Edge:
+def _edge(channel: ChannelSpec, targets: Mapping[str, Target], clock: Clock | None, plane: PlaneWords | None) -> Edge:
     assert channel.writer is not None
     port = signature_of(targets[channel.writer.daemon]).port(channel.writer.port)
     assert port is not None
@@ -271,6 +289,8 @@ def _edge(channel: ChannelSpec, targets: Mapping[str, Target], clock: Clock | No
     if port.reply is not None:
         calls: CallChannel[Any, Any] = open_calls(channel.maxsize, name=channel.name)
         return Edge(calls.caller, calls.calls)
+    if plane is not None:
+        return _watched_edge(channel, plane)
     both: Channel[Any] = open_channel(channel.maxsize, policy=channel.policy, ack=channel.ack, name=channel.name)
     return Edge(both.send, both.recv)
 
@@ -281,6 +301,14 @@ def _clock_edge(kind: str, channel: ChannelSpec, clock: Clock | None) -> Edge:
         return Edge(planes.end, planes.client)
     deadlines = open_deadlines(channel.maxsize, name=channel.name, clock=clock)
     return Edge(deadlines.end, deadlines.client)
+
+
+def _watched_edge(channel: ChannelSpec, plane: PlaneWords) -> Edge:
+    shelf: Shelf[Any] = Shelf(
+        channel.name, channel.maxsize, policy=channel.policy, ack=channel.ack, keep="taken", takes_part=False, epoch=1
+    )
+    shelf.tell_plane(plane)
+    return Edge(shelf.sender, shelf.receiver)
 
 
 def _stream(reading: ReceiveStream[Any] | ClockClient) -> ReceiveStream[Any]:

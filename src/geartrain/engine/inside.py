@@ -21,6 +21,7 @@ from geartrain.engine.ends import BUDGET, ChannelStats
 from geartrain.engine.options import new_number
 from geartrain.engine.tap import Tap
 from geartrain.ports.parking import here
+from geartrain.ports.plane_words import PlaneWords
 from geartrain.ports.tally import Tally
 from geartrain.ports.transport import Hear
 from geartrain.rules import frames
@@ -54,6 +55,7 @@ class Shelf(Pipe[T]):
         "looks",
         "max_deliveries",
         "notes",
+        "plane",
         "progressed",
         "redelivered",
         "released",
@@ -91,6 +93,8 @@ class Shelf(Pipe[T]):
         self.max_deliveries = max_deliveries
         self.aside = aside
         self.tally: Tally | None = None
+        # What others judge by when something has come last.
+        self.plane: PlaneWords | None = None
         self.telling = False
         # Whether somebody must know of the next item that is sent.
         self.notes = False
@@ -288,7 +292,7 @@ class Shelf(Pipe[T]):
 
     def note_sent(self, item: T) -> None:
         """An item has just been sent, of which somebody must know."""
-        if self.tally is not None and not self.telling:
+        if self.tells and not self.telling:
             self.telling = True
             here().put_off(self._tell)
         if self.repeats:
@@ -302,7 +306,22 @@ class Shelf(Pipe[T]):
 
     def look_again(self) -> None:
         """Whether somebody must know of the next."""
-        self.notes = self.repeats or self.sender.tapped is not None or (self.tally is not None and not self.telling)
+        self.notes = self.repeats or self.sender.tapped is not None or (self.tells and not self.telling)
+
+    @property
+    def tells(self) -> bool:
+        """Whether somebody outside hears of what is sent."""
+        return self.tally is not None or self.plane is not None
+
+    def tell_plane(self, plane: PlaneWords) -> None:
+        """From now on this is told of whatever is sent, and of the end."""
+        self.plane = plane
+        self.look_again()
+
+    def close(self) -> None:
+        if self.plane is not None:
+            self.plane.end()
+        super().close()
 
     def count_in(self, tally: Tally) -> None:
         """From now on what is accepted is counted where it outlives this process."""
@@ -312,9 +331,11 @@ class Shelf(Pipe[T]):
 
     def _tell(self) -> None:
         """How many there were is written before the loop sleeps, not for each of them."""
-        assert self.tally is not None
         self.telling = False
-        self.tally.word[0] = self.accepted
+        if self.tally is not None:
+            self.tally.word[0] = self.accepted
+        if self.plane is not None:
+            self.plane.tick()
         self.look_again()
 
     def counts(self, *, sends: bool, incarnation: int) -> EndCounts:
@@ -428,6 +449,10 @@ class InsideReceive(Receiver[T]):
 
     def discard_oldest(self) -> bool:
         return self._shelf.drop()
+
+    def tell_plane(self, plane: PlaneWords) -> None:
+        """From now on this is told of whatever comes, and of the end."""
+        self._shelf.tell_plane(plane)
 
     @property
     def mark(self) -> Mark:

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+from msgspec.structs import replace
 
 from geartrain.engine.briefing import Briefing
 from geartrain.engine.child import Child, Reading
@@ -20,7 +21,7 @@ from geartrain.engine.echo import Echo
 from geartrain.engine.foreign import CommandProcess
 from geartrain.engine.node_process import FINALIZE_S, QUIT_S, NodeProcess
 from geartrain.engine.pipeline import Pipeline
-from geartrain.engine.roll import Roll, Stream, Watcher
+from geartrain.engine.roll import Roll, Standing, Stream, Watcher
 from geartrain.engine.signal import Bell, Signal
 from geartrain.engine.spare import Spare, Spares
 from geartrain.engine.supervisor import Supervisor
@@ -28,11 +29,12 @@ from geartrain.errors import BadValue, DaemonError, PipelineFailed, leaves
 from geartrain.ports.limits import need_descriptors
 from geartrain.ports.log_capture import LogCapture
 from geartrain.ports.observer import Observer
+from geartrain.ports.plane_words import plane_in
 from geartrain.ports.process import Processes, RealProcesses
 from geartrain.ports.run_directory import RunDirectory, new_run
 from geartrain.ports.tally import lives_in
 from geartrain.rules import wiring
-from geartrain.rules.counts import ChannelCounts, Ledger
+from geartrain.rules.counts import ChannelCounts, Ledger, judged
 from geartrain.rules.descriptors import descriptors_needed
 from geartrain.rules.lifecycle import DaemonFailurePhase, OnError
 from geartrain.rules.nearest import did_you_mean
@@ -46,6 +48,7 @@ from geartrain.rules.orders import (
     Stop,
 )
 from geartrain.rules.pipeline import DaemonSpec, PipelineSpec
+from geartrain.rules.planes import PlaneSnapshot
 from geartrain.rules.restart import RestartPolicy
 from geartrain.rules.shown import Shown
 
@@ -220,7 +223,24 @@ class Launcher(Observer):
             await self.ask_counts()
             while self._owing():
                 await self.news.wait()
-        return self.ledger.rows(), self._owing()
+        planes = self.planes()
+        rows = (row if row.channel not in planes else judged(row, planes[row.channel]) for row in self.ledger.rows())
+        return tuple(rows), self._owing()
+
+    def planes(self) -> dict[str, PlaneSnapshot]:
+        """How the channels are that may go stale, as their readers have told."""
+        named = [channel.name for channel in self.spec.channels if channel.stale_after is not None]
+        looks = {name: plane_in(self.brief.plane_path(name), name) for name in named}
+        return {name: plane for name, plane in looks.items() if plane is not None}
+
+    def standings(self) -> tuple[Standing, ...]:
+        """How every daemon is, and which of its inputs are stale."""
+        stale = {name for name, plane in self.planes().items() if plane.stale}
+        to = {channel.name: channel.reader.daemon for channel in self.spec.channels if channel.reader is not None}
+        return tuple(
+            replace(standing, stale=tuple(name for name in to if name in stale and to[name] == standing.daemon))
+            for standing in self.roll.standings()
+        )
 
     def _owing(self) -> tuple[str, ...]:
         return tuple(name for name, node in self.present.items() if node.owes_an_answer)

@@ -36,6 +36,7 @@ from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.hands import Hands
 from geartrain.engine.inside import InsideReceive, InsideSend, Shelf
 from geartrain.engine.options import ChannelOptions, new_number
+from geartrain.engine.planes import PlaneBoard
 from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, set_aside, writing
 from geartrain.engine.reporter import report_of
 from geartrain.engine.signal import Lock, Signal
@@ -48,6 +49,7 @@ from geartrain.ports.inner import InnerTransport
 from geartrain.ports.lifeline import hold_lifeline
 from geartrain.ports.observer import Observer
 from geartrain.ports.parking import call_later
+from geartrain.ports.plane_words import PlaneWords
 from geartrain.ports.process import take_bootstrap
 from geartrain.ports.stacks import show_stacks
 from geartrain.ports.tally import Tally
@@ -72,6 +74,7 @@ from geartrain.rules.orders import (
     Noted,
     OpenTap,
     Over,
+    PlaneOrder,
     Quit,
     Ready,
     Report,
@@ -117,6 +120,13 @@ class Place:
         self.noted = Signal(f"the launcher's knowledge that {order.name} has finished")
         self.lives = 0
         self.hands = Hands((), ())
+        self.planes: dict[str, PlaneWords] = {}
+
+    def tell_planes(self) -> None:
+        """From now on others can judge when something has come last."""
+        for order, end in self.ends:
+            if order.plane is not None and isinstance(end, INPUTS):
+                end.tell_plane(self.planes.setdefault(order.channel, _plane(order.plane)))
 
     @property
     def inputs(self) -> list[Input]:
@@ -164,6 +174,8 @@ class Place:
                 found[port.name] = ends
             elif ends:
                 (found[port.name],) = ends
+        for name in signature_of(self.target).boards:
+            found[name] = PlaneBoard([_plane(plane) for plane in self.order.planes])
         return found
 
     def counts(self) -> tuple[EndCounts, ...]:
@@ -186,6 +198,9 @@ class Place:
         """Nobody will look for this daemon any more: its writers need not wait."""
         for end in self.inputs:
             await end.aclose()
+        # Who has finished waits for nothing.
+        for plane in self.planes.values():
+            plane.end()
 
     async def lose(self, over: Over) -> None:
         """The daemon at the other end of this channel will never be there again."""
@@ -208,6 +223,10 @@ class Place:
                     await end.aclose()
                 elif isinstance(end, INPUTS):
                     tasks.start_soon(_discard, end)
+
+
+def _plane(order: PlaneOrder) -> PlaneWords:
+    return PlaneWords.mapped(Path(order.path), order.channel, order.budget_ns)
 
 
 def _pair_end(port: Port, order: EndOrder, there: Any, back: Any) -> PairEnd:
@@ -390,7 +409,8 @@ class Node(Observer):
                 ends.append((end, await stack.enter_async_context(opening)))
                 if isinstance(last := ends[-1][1], RemoteReceive) and end.policy == "block":
                     last.mourn_with(partial(self._mourn, end.channel))
-            self._places[order.name] = Place(order, target, ends)
+            place = self._places[order.name] = Place(order, target, ends)
+            place.tell_planes()
             yield
 
     def _inside(self, end: EndOrder) -> InsideSend[Any] | InsideReceive[Any]:

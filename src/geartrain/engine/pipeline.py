@@ -240,6 +240,7 @@ class Pipeline:
         max_deliveries: int | None = MAX_DELIVERIES,
         transport: Carrier = "auto",
         on_peer_restart: OnPeerRestart = "resume",
+        stale_after: float | None = None,
     ) -> None: ...
 
     @overload
@@ -273,11 +274,13 @@ class Pipeline:
         max_deliveries: int | None = MAX_DELIVERIES,
         transport: Carrier = "auto",
         on_peer_restart: OnPeerRestart = "resume",
+        stale_after: float | None = None,
     ) -> None:
         """Declare a channel from a port that sends to one that receives. Its name is the writing port's, if free.
 
         From a port that calls to one that is called it stands for two: of the requests, and of the replies.
-        A port that is a list may be connected several times; the order is kept.
+        A port that is a list may be connected several times; the order is kept. A channel on which nothing has come for
+        `stale_after` seconds is told of as stale.
         """
         one_of("connect() policy", policy, POLICIES)
         one_of("connect() ack", ack, ACKS)
@@ -300,6 +303,7 @@ class Pipeline:
             else whole("connect() max_deliveries", max_deliveries, least=2),
             transport=transport,
             on_peer_restart=on_peer_restart,
+            stale_after=None if stale_after is None else number("connect() stale_after", stale_after, least=1e-9),
         )
         if channel.name in self._channel_names():
             raise BadValue(f"there is a channel {channel.name!r} already; pass another name=")

@@ -29,6 +29,7 @@ from geartrain.engine.wire import ReadingWire, Wire, WritingWire, running
 from geartrain.errors import BadValue, EndClosed, EndOfStream, PeerLost, WouldBlock
 from geartrain.ports.parking import here
 from geartrain.ports.places import private_dir
+from geartrain.ports.plane_words import PlaneWords
 from geartrain.ports.tally import Tally
 from geartrain.ports.transport import Transport, find
 from geartrain.rules.counts import EndCounts
@@ -434,6 +435,10 @@ class RemoteReceive(ReadingEnd[T]):
     def mourn_with(self, mourns: Callable[[Loss], None]) -> None:
         """Call this whenever the writer has died, with what died with it."""
         self._wire.mourns = mourns
+
+    def tell_plane(self, plane: PlaneWords) -> None:
+        """From now on this is told of whatever comes, and of the end."""
+        self._wire.plane = plane
 
     def ack_manually(self) -> None:
         self._reader.be_manual()

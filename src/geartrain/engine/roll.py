@@ -33,6 +33,8 @@ class Standing(Struct, frozen=True):
     lost: int = 0
     # Whether it serves the others, and keeps no run alive.
     system: bool = False
+    # The channels to it on which nothing has come for too long.
+    stale: tuple[str, ...] = ()
 
 
 class Watcher:

@@ -20,6 +20,7 @@ from geartrain.engine.signal import Bell
 from geartrain.engine.tap import Tap
 from geartrain.errors import GeartrainError, WireError
 from geartrain.ports.parking import Alarm, call_later
+from geartrain.ports.plane_words import PlaneWords
 from geartrain.ports.transport import Link
 from geartrain.ports.turns import Wait
 from geartrain.rules import frames
@@ -195,6 +196,8 @@ class ReadingWire(Wire[T]):
         self._announced: Data | None = None
         self._tells_soon = False
         self.mourns: Callable[[Loss], None] | None = None
+        # What others judge by when something has come last.
+        self.plane: PlaneWords | None = None
         self._mourned: tuple[Loss, ...] = ()
 
     def _hear_from_peer(self, frame: bytes | memoryview) -> bool:
@@ -202,18 +205,24 @@ class ReadingWire(Wire[T]):
         if announced is not None and self._is_payload(announced, frame):
             assert self._to_item is not None
             if self.session.wants(announced):
-                self.session.arrived(announced, [self._to_item(frame)])
+                self._arrived(announced, [self._to_item(frame)])
         elif frames.is_data(frame):
             data = self._word_in(frame)
             assert isinstance(data, Data)
             if data.flags & frames.PAYLOAD:
                 self._expect(data)
             elif self.session.wants(data):
-                self.session.arrived(data, self._items_of(data))
+                self._arrived(data, self._items_of(data))
         else:
             return False
         self.session.heard(time.monotonic_ns())
         return True
+
+    def _arrived(self, data: Data, items: list[Any]) -> None:
+        self.session.arrived(data, items)
+        # What comes once more says nothing of how its writer is.
+        if self.plane is not None and items and not data.flags & frames.REPEATED:
+            self.plane.tick()
 
     def _is_payload(self, announced: Data, frame: bytes | memoryview) -> bool:
         try:
@@ -222,6 +231,8 @@ class ReadingWire(Wire[T]):
             raise WireError(f"{self}: {error}") from error
 
     def look_again(self) -> None:
+        if self.plane is not None and self.session.said_over and not self.plane.is_over:
+            self.plane.end()
         losses = self.session.losses
         if losses is not self._mourned:
             known, self._mourned = self._mourned, losses

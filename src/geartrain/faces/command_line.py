@@ -295,7 +295,7 @@ def ps(run_name: str | None, form: TableFormat) -> None:
     if form == "json":
         _print_json(standings)
     else:
-        head = ("DAEMON", "PROCESS", "PID", "STATE", "RESTARTS", "LOST", "UPTIME", "LAST ERROR")
+        head = ("DAEMON", "PROCESS", "PID", "STATE", "RESTARTS", "LOST", "UPTIME", "STALE", "LAST ERROR")
         _print(in_columns(head, [_row(standing) for standing in standings]))
 
 
@@ -304,7 +304,7 @@ def _row(standing: Standing) -> tuple[str, ...]:
     pid = "-" if standing.pid is None else str(standing.pid)
     daemon = f"{standing.daemon} (system)" if standing.system else standing.daemon
     return (daemon, standing.process, pid, standing.state, str(standing.restarts),
-            str(standing.lost), uptime, standing.last_error or "-")  # fmt: skip
+            str(standing.lost), uptime, ", ".join(standing.stale), standing.last_error or "-")  # fmt: skip
 
 
 @geartrain.command()
@@ -406,14 +406,20 @@ def ls(run_name: str | None, form: TableFormat) -> None:
         _print_json(counts)
     else:
         head = ("CHANNEL", "WRITER", "READER", "POLICY", "FILL", "ACCEPTED", "TAKEN", "STABLE", "DROPPED",
-                "REDELIVERED", "SET ASIDE", "LOST")  # fmt: skip
+                "REDELIVERED", "SET ASIDE", "LOST", "AGE")  # fmt: skip
         _print(in_columns(head, [_count_row(count) for count in counts]))
 
 
 def _count_row(count: ChannelCounts) -> tuple[str, ...]:
     numbers = (count.accepted, count.taken, count.stable, count.dropped, count.redelivered, count.set_aside, count.lost)
     return (count.channel, count.writer, count.reader, count.policy, f"{count.fill}/{count.maxsize}",
-            *map(str, numbers))  # fmt: skip
+            *map(str, numbers), _age(count))  # fmt: skip
+
+
+def _age(channel: ChannelCounts | Rate) -> str:
+    """How long ago something came, of a channel that may go stale."""
+    age = "" if channel.age_s is None else duration_text(channel.age_s)
+    return f"{age} (stale)" if channel.stale else age
 
 
 @chan.command()
@@ -433,12 +439,13 @@ def hz(channel: str | None, for_s: float, every_s: float | None, run_name: str |
         if form == "json":
             _print_json(found)
         else:
-            head = ("CHANNEL", "ACCEPTED/s", "TAKEN/s", "DROPPED/s", "FILL")
+            head = ("CHANNEL", "ACCEPTED/s", "TAKEN/s", "DROPPED/s", "FILL", "AGE")
             _print(in_columns(head, [_rate_row(rate) for rate in found]))
 
 
 def _rate_row(rate: Rate) -> tuple[str, ...]:
-    return (rate.channel, *(f"{hz:.1f}" for hz in (rate.accepted_hz, rate.taken_hz, rate.dropped_hz)), str(rate.fill))
+    numbers = (f"{hz:.1f}" for hz in (rate.accepted_hz, rate.taken_hz, rate.dropped_hz))
+    return (rate.channel, *numbers, str(rate.fill), _age(rate))
 
 
 @chan.command()

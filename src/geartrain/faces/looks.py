@@ -23,9 +23,13 @@ def has_colours(stream: TextIO, environment: Mapping[str, str] = os.environ) -> 
 
 
 def in_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as text, ending with a newline."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+    """A table as text, ending with a newline. A column in which no row has anything is left out."""
+    columns = [(title, *cells) for title, *cells in zip(head, *rows, strict=True) if any(cells) or not rows]
+    widths = [max(map(len, column)) for column in columns]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in zip(*columns, strict=True)
+    ]
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 

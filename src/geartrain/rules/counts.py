@@ -9,10 +9,12 @@ end ever knew (dropped, redelivered) is remembered as it was last heard before t
 
 from collections.abc import Iterator
 
+import msgspec
 from msgspec import Struct
 
 from geartrain.rules.frames import Life
 from geartrain.rules.pipeline import ChannelSpec, PipelineSpec, Policy
+from geartrain.rules.planes import PlaneSnapshot
 from geartrain.rules.session import Loss
 
 
@@ -51,6 +53,15 @@ class ChannelCounts(Struct, frozen=True, kw_only=True):
     redelivered: int
     set_aside: int
     lost: int
+    # Of one that may go stale: how long ago something came, and whether that is too long.
+    age_s: float | None = None
+    stale: bool | None = None
+
+
+def judged(counts: ChannelCounts, plane: PlaneSnapshot) -> ChannelCounts:
+    """The channel with what its plane says."""
+    age_s = None if plane.age_ns < 0 else round(plane.age_ns / 1e9, 3)
+    return msgspec.structs.replace(counts, age_s=age_s, stale=plane.stale)
 
 
 class Ledger:
@@ -157,6 +168,8 @@ class Rate(Struct, frozen=True, kw_only=True):
     taken_hz: float
     dropped_hz: float
     fill: int
+    age_s: float | None = None
+    stale: bool | None = None
 
 
 def rates(before: tuple[ChannelCounts, ...], after: tuple[ChannelCounts, ...], interval_s: float) -> Iterator[Rate]:
@@ -169,6 +182,8 @@ def rates(before: tuple[ChannelCounts, ...], after: tuple[ChannelCounts, ...], i
             taken_hz=_per_second(last.taken - first.taken, interval_s),
             dropped_hz=_per_second(last.dropped - first.dropped, interval_s),
             fill=last.fill,
+            age_s=last.age_s,
+            stale=last.stale,
         )
 
 

@@ -50,6 +50,14 @@ ERROR_MOST = 16 * 1024
 REPORT_TRACE_MOST = 64 * 1024
 
 
+class PlaneOrder(Struct, frozen=True):
+    """A channel that may go stale, and the file that tells of it."""
+
+    channel: str
+    path: str
+    budget_ns: int
+
+
 class EndOrder(Struct, frozen=True, kw_only=True):
     """One end of a channel, for a port of a daemon. Within a process the address is `inner://name`."""
 
@@ -75,6 +83,8 @@ class EndOrder(Struct, frozen=True, kw_only=True):
     counter: str | None = None
     # The daemon at the other end is gone for good: there is nothing to come, and nobody to send to.
     over: Gone | None = None
+    # Of a reading end: where it tells that something has come.
+    plane: PlaneOrder | None = None
 
 
 class DaemonOrder(Struct, frozen=True, kw_only=True):
@@ -86,6 +96,8 @@ class DaemonOrder(Struct, frozen=True, kw_only=True):
     restart: RestartPolicy | None = None
     config: dict[str, Any] = field(default_factory=dict)
     ends: tuple[EndOrder, ...] = ()
+    # All of the pipeline, for whoever judges them.
+    planes: tuple[PlaneOrder, ...] = ()
 
 
 class SpareOrder(Struct, frozen=True, kw_only=True, tag_field="order", tag="spare"):

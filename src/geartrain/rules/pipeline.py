@@ -91,7 +91,10 @@ class DaemonSpec(Struct, frozen=True, kw_only=True):
 
 
 class ChannelSpec(Struct, frozen=True, kw_only=True):
-    """One channel. An end that could not be read is None; such a pipeline is faulty and never runs."""
+    """One channel. An end that could not be read is None; such a pipeline is faulty and never runs.
+
+    With `stale_after` it is a plane: something should come at least every so many seconds.
+    """
 
     name: str
     writer: PortRef | None
@@ -105,10 +108,15 @@ class ChannelSpec(Struct, frozen=True, kw_only=True):
     max_deliveries: int | None = MAX_DELIVERIES
     transport: Carrier = "auto"
     on_peer_restart: OnPeerRestart = "resume"
+    stale_after: float | None = None
 
     @property
     def is_lossy(self) -> bool:
         return self.policy != "block"
+
+    @property
+    def budget_ns(self) -> int | None:
+        return None if self.stale_after is None else round(self.stale_after * 1e9)
 
     @property
     def may_close_a_cycle(self) -> bool:

@@ -176,7 +176,10 @@ def _channel(name: str, table: "_Table") -> ChannelSpec:
         max_deliveries=None if table.says("max_deliveries", "never") else _deliveries(table),
         transport=table.one_of("transport", "auto", CARRIERS),
         on_peer_restart=table.one_of("on_peer_restart", "resume", ON_PEER_RESTART),
+        stale_after=table.duration("stale_after", None),
     )
+    if spec.stale_after == 0:
+        table.refuse("stale_after", "must be more than 0; leave it out where nothing goes stale")
     table.refuse_the_rest()
     return spec
 
@@ -401,6 +404,7 @@ def _tables_of_channel(channel: ChannelSpec) -> dict[str, Any]:
         "max_deliveries": "never" if channel.max_deliveries is None else channel.max_deliveries,
         "transport": channel.transport,
         "on_peer_restart": channel.on_peer_restart,
+        "stale_after": None if channel.stale_after is None else duration_text(channel.stale_after),
     }
 
 

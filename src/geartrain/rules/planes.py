@@ -79,13 +79,28 @@ class Plane:
 
     def snapshot(self, now_ns: int) -> PlaneSnapshot:
         """All of it at one moment."""
-        age_ns = self.age_ns(now_ns)
-        return PlaneSnapshot(
+        whole(self._now_is, now_ns, least=0)
+        return snapshot(
             name=self.name,
             seq=self._seq,
-            last_mono_ns=self._last_ns,
-            age_ns=age_ns,
-            stale=age_ns > self.staleness_budget_ns,
-            staleness_budget_ns=self.staleness_budget_ns,
+            last_ns=self._last_ns,
+            budget_ns=self.staleness_budget_ns,
             regressions=self._regressions,
+            now_ns=now_ns,
         )
+
+
+def snapshot(
+    *, name: str, seq: int, last_ns: int, budget_ns: int, regressions: int, now_ns: int, is_over: bool = False
+) -> PlaneSnapshot:
+    """How a plane is, from its words alone. Of one that is over nothing more is expected."""
+    age_ns = max(0, now_ns - last_ns) if seq else NEVER
+    return PlaneSnapshot(
+        name=name,
+        seq=seq,
+        last_mono_ns=last_ns if seq else NEVER,
+        age_ns=age_ns,
+        stale=age_ns > budget_ns and not is_over,
+        staleness_budget_ns=budget_ns,
+        regressions=regressions,
+    )

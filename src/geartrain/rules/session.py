@@ -622,6 +622,11 @@ class Reader(End):
         return self._ended != 0
 
     @property
+    def said_over(self) -> bool:
+        """Whether the writer has closed, and not just gone."""
+        return self.over and not self._orphan and not self.aborted
+
+    @property
     def alone(self) -> bool:
         return self.over
 

@@ -4,8 +4,9 @@
                                                  [channels.watchdog-deadlines] from = "watchdog.deadlines"
                                                                                to = "clock.clients"
 
-What is declared stays as it is: a clock that is declared is the one that is asked, and a port that is connected has its
-clock. So what comes out of this needs nothing more, and may be written into a file.
+A channel that may go stale needs a clock too, which watches it. What is declared stays as it is: a clock that is
+declared is the one that is asked, and a port that is connected has its clock. So what comes out of this needs nothing
+more, and may be written into a file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,10 +22,11 @@ _CLOCK_NAME = "clock"
 
 
 def completed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineSpec:
-    """The pipeline with a clock, if somebody asks for one, and with a channel to it for each port that does."""
+    """The pipeline with a clock, if it needs one, and with a channel to it for each port that asks for one."""
     asking = list(_unconnected(spec, signatures))
     clock = _clock_of(spec, signatures)
-    if not asking or (clock is None and _is_unknown(spec, signatures)):
+    watched = any(channel.stale_after is not None for channel in spec.channels)
+    if not (asking or watched) or (clock is None and _is_unknown(spec, signatures)):
         return spec
     daemons = spec.daemons
     if clock is None:

@@ -219,6 +219,8 @@ def _unfit_call_settings(channel: ChannelSpec, shared: str | None) -> Said:
         yield "policy", f'is "{channel.policy}", and a call is never dropped; leave it out'
     if channel.maxsize == 0:
         yield "maxsize", "must be at least 1 between call ports: so many calls may be under way"
+    if channel.stale_after is not None:
+        yield "stale_after", "between call ports nothing need come, so it means nothing; leave it out"
     if channel.ack != "batch":
         yield "ack", f'is "{channel.ack}", and a call is done with when it is answered; leave it out'
     # The policies have wishes of their own for maxsize, and one word about them is enough.
