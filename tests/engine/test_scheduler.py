@@ -25,6 +25,7 @@ from geartrain import (
     mono_ns,
     simulate,
 )
+from geartrain.engine import scheduler
 from geartrain.errors import BadType, BadValue, NotInUse
 from geartrain.ports import sleepers, timer
 
@@ -185,6 +186,26 @@ async def test_a_callback_that_schedules_itself_in_the_past_for_ever_leaves_othe
         await calls.all_made()
     assert max(between) <= 2 * 64
     assert deadlines.pending == 0
+
+
+async def test_whoever_never_lets_virtual_time_pass_is_told_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "_RESTLESS", 10)
+    clock = SimClock()
+    left = 1000
+
+    def again() -> None:
+        nonlocal left
+        left -= 1
+        if left:
+            deadlines.schedule_after(0, again)
+
+    async with DeadlineScheduler(clock=clock) as deadlines:
+        deadlines.schedule_after(0, again)
+        await clock.advance(1)
+    assert left == 0
+    assert caplog.text.count("for 10 turns there was always a deadline due") == 1
 
 
 async def test_a_crowd_due_at_one_moment_is_called_in_batches() -> None:
@@ -399,6 +420,7 @@ async def test_lateness_goes_into_the_histogram_that_was_given() -> None:
         (lambda it: it.schedule_after(1, None), "a deadline's callback must be a function"),
         (lambda it: it.schedule_after(1, fails, name=7), "a deadline's name must be a string"),
         (lambda it: DeadlineScheduler(clock=cast(Any, time)), "DeadlineScheduler clock must be a Clock"),
+        (lambda it: DeadlineScheduler(lateness=cast(Any, 7)), "DeadlineScheduler lateness must be a LatencyHistogram"),
         (lambda it: DeadlineScheduler(on_error=cast(Any, 7)), "DeadlineScheduler on_error must be a function"),
     ],
 )

@@ -121,3 +121,11 @@ def test_whoever_sleeps_while_the_loop_is_closed_is_woken_by_the_loop_itself(run
 def test_where_there_is_no_timerfd_the_loop_wakes_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sleepers, "has_timerfd", lambda: False)
     test_many_sleep_each_until_its_moment_and_nobody_is_early(run)
+
+
+def test_where_no_descriptor_is_to_be_had_the_loop_wakes_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(sleepers, "TimerFd", refused)
+    test_many_sleep_each_until_its_moment_and_nobody_is_early(run)

@@ -103,6 +103,14 @@ async def test_where_there_is_no_timerfd_real_time_is_slept(monkeypatch: pytest.
     assert isinstance(open_timer(WallClock()), ClockTimer)
 
 
+async def test_where_no_descriptor_is_to_be_had_real_time_is_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(module, "TimerFd", refused)
+    assert isinstance(open_timer(WallClock()), ClockTimer)
+
+
 async def test_of_real_time_it_is_a_descriptor_that_is_closed(nothing_left: Callable[[], list[int]]) -> None:
     timer = open_timer(WallClock())
     assert isinstance(timer, FdTimer)

@@ -54,6 +54,13 @@ _LONGEST_S = 3.2e9
 
 _NEVER_NS = 1 << 200
 
+# After so many turns without a pause something is wrong; a million deadlines of one moment take a sixth of that.
+_RESTLESS = 100_000
+_RESTLESS_WORDS = (
+    "for %d turns there was always a deadline due: a callback schedules itself in the past, or for now, again and "
+    "again; in virtual time nothing else will ever come. Let it use schedule_every, or a delay"
+)
+
 _log = logging.getLogger("geartrain.deadlines")
 
 
@@ -76,6 +83,8 @@ class DeadlineScheduler:
             raise BadType(f"DeadlineScheduler clock must be a Clock, as WallClock() or SimClock(), got {clock!r}")
         if on_error is not None and not callable(on_error):
             raise BadType(f"DeadlineScheduler on_error must be a function of (deadline, error), got {on_error!r}")
+        if lateness is not None and not isinstance(lateness, LatencyHistogram):
+            raise BadType(f"DeadlineScheduler lateness must be a LatencyHistogram, got {lateness!r}")
         self.clock: Clock = WallClock() if clock is None else clock
         self.lateness = LatencyHistogram("deadline lateness") if lateness is None else lateness
         self.fired_count = 0
@@ -213,7 +222,11 @@ class DeadlineScheduler:
                 timer.arm(next_ns)
             await timer.wait()
             self.wake_count += 1
+            turns = 0
             while self._fire_some():
+                turns += 1
+                if turns == _RESTLESS:
+                    _log.warning(_RESTLESS_WORDS, turns)
                 await take_turn()
 
     def _fire_some(self) -> bool:

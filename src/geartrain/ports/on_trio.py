@@ -88,12 +88,12 @@ watch = TrioFdWatch
 
 
 async def attend(token: trio.lowlevel.TrioToken, fd: int, look: Callable[[], None], over: Callable[[], None]) -> None:
-    trio.lowlevel.spawn_system_task(_attend, token, fd, look, over, name="geartrain timer")
-
-
-async def _attend(token: trio.lowlevel.TrioToken, fd: int, look: Callable[[], None], over: Callable[[], None]) -> None:
     edge = _edge_of(token)
     edge.linger.add(fd)
+    trio.lowlevel.spawn_system_task(_attend, edge, fd, look, over, name="geartrain timer")
+
+
+async def _attend(edge: "_Edge", fd: int, look: Callable[[], None], over: Callable[[], None]) -> None:
     try:
         while True:
             await trio.lowlevel.wait_readable(fd)

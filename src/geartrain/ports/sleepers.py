@@ -6,6 +6,7 @@ A loop's own timers go through epoll, which counts whole milliseconds. The descr
 a loop, and closed when the loop is.
 """
 
+from contextlib import suppress
 from time import monotonic_ns
 from weakref import WeakKeyDictionary
 
@@ -43,8 +44,8 @@ class Sleepers:
 
     async def open(self, spot: Here) -> None:
         self._timer = TimerFd()
-        self.is_open = True
         await spot.ways.attend(spot.loop, self._timer.fd, self._ring, self._close)
+        self.is_open = True
 
     def _close(self) -> None:
         self.is_open = False
@@ -81,5 +82,7 @@ _sleepers_of: WeakKeyDictionary[object, Sleepers] = WeakKeyDictionary()
 async def _opened(spot: Here) -> Sleepers:
     sleepers = _sleepers_of[spot.loop] = Sleepers()
     if has_timerfd():
-        await sleepers.open(spot)
+        # Where no descriptor is to be had, people sleep all the same.
+        with suppress(OSError):
+            await sleepers.open(spot)
     return sleepers

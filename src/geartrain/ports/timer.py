@@ -7,6 +7,7 @@
 """
 
 import math
+from contextlib import suppress
 from threading import get_ident
 from typing import Any, Protocol
 
@@ -32,7 +33,9 @@ class Timer(Protocol):
 def open_timer(clock: Clock) -> Timer:
     """A timer of this clock, on the running loop."""
     if type(clock) is WallClock and has_timerfd():
-        return FdTimer()
+        # Where no descriptor is to be had, there are the loop's own timers.
+        with suppress(OSError):
+            return FdTimer()
     return ClockTimer(clock)
 
 
