@@ -1,15 +1,21 @@
 """The clock as a daemon: in virtual time every deadline comes at its moment, to whoever set it."""
 
+import logging
+import random
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
+import anyio
 import pytest
 
 import geartrain
 from geartrain import (
+    Appointment,
+    ClockClient,
     Context,
     Daemon,
     Deadlines,
+    Fired,
     Pipeline,
     Planes,
     ReactorClock,
@@ -54,7 +60,7 @@ class Setter(Daemon):
             TOLD.append((ctx.clock.now(), fired.name, fired.missed))
 
 
-async def served(*setters: tuple[partial[Setter], int], for_s: float) -> None:
+async def served(*setters: tuple[partial[Any], int], for_s: float) -> None:
     """These daemons and a clock, for so much virtual time."""
     clock = SimClock()
     async with Supervisor(clock=clock) as supervisor:
@@ -67,7 +73,7 @@ async def served(*setters: tuple[partial[Setter], int], for_s: float) -> None:
         await supervisor.stop()
 
 
-def run(loop: Loop, *setters: partial[Setter], for_s: float, room: int = 64) -> None:
+def run(loop: Loop, *setters: partial[Any], for_s: float, room: int = 64) -> None:
     simulate(partial(served, for_s=for_s), *((setter, room) for setter in setters), backend=loop)
 
 
@@ -109,6 +115,102 @@ def test_whoever_does_not_look_finds_one_word_about_the_slots_that_had_no_room_a
 def test_more_deadlines_than_there_is_room_for_all_come(loop: Loop) -> None:
     run(loop, setter(*[1] * 300), for_s=2, room=2)
     assert TOLD == [(1, "1", 0)] * 300
+
+
+class Renewed(Daemon):
+    """Leaves what it has set unread, begins anew, and looks then."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self.deadlines = deadlines
+
+    async def run(self, ctx: Context) -> None:
+        for delay_s in (1, 1, 1, 50):
+            await self.deadlines.schedule_after(delay_s, name="former")
+        await ctx.clock.sleep(2)
+        self.deadlines.begin_again()
+        for name in ("first", "second"):
+            await self.deadlines.schedule_after(1, name=name)
+        await ctx.clock.sleep(2)
+        async for fired in self.deadlines:
+            TOLD.append((fired.fired_ns / 1e9, fired.name, 0))
+
+
+@both_loops
+def test_what_had_no_room_for_a_former_life_is_not_in_the_way_of_the_next_one(loop: Loop) -> None:
+    run(loop, partial(Renewed), for_s=100, room=1)
+    assert TOLD == [(3, "first", 0), (3, "second", 0)]
+
+
+class Mortal(ReactorClock):
+    """Dies now and then, at moments of chance."""
+
+    def __init__(self, clients: list[ClockClient], chance: random.Random) -> None:
+        super().__init__(clients)
+        self.chance = chance
+
+    async def run(self, ctx: Context) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.die, ctx)
+            await super().run(ctx)
+            tasks.cancel_scope.cancel()
+
+    async def die(self, ctx: Context) -> None:
+        await ctx.clock.sleep(self.chance.choice([0, 0.001, 0.5, 2, 5]))
+        raise OSError("the clock is broken")
+
+
+class Client(Daemon):
+    """Schedules, cancels and looks, as chance will have it, and checks what comes."""
+
+    def __init__(self, deadlines: Deadlines, chance: random.Random) -> None:
+        self.deadlines = deadlines
+        self.chance = chance
+
+    async def run(self, ctx: Context) -> None:
+        clock, chance, due_ns = ctx.clock, self.chance, dict[int, int]()
+        ticks = await self.deadlines.schedule_every(1, name="tick")
+        slots = 0
+        while clock.now() < 60:
+            await clock.sleep(chance.choice([0, 0, 0.25, 3]))
+            for _ in range(chance.randrange(4)):
+                made = await self.deadlines.schedule_after(chance.choice([0, 0.1, 1, 7]))
+                due_ns[made.number] = made.due_ns
+                if chance.random() < 0.2 and await self.deadlines.cancel(made):
+                    del due_ns[made.number]
+            while self.deadlines.has_item():
+                slots += self.check(self.deadlines.receive_nowait(), ticks, due_ns)
+        while due_ns or slots < 60:
+            fired = await self.deadlines.receive()
+            slots += self.check(fired, ticks, due_ns)
+            assert slots <= (clock.now_ns() - ticks.epoch_ns) // ticks.period_ns
+        TOLD.append((clock.now(), "all came", slots))
+
+    def check(self, fired: Fired, ticks: Appointment, due_ns: dict[int, int]) -> int:
+        assert fired.late_ns >= 0
+        if fired.number == ticks.number:
+            return 1 + fired.missed
+        assert due_ns.pop(fired.number) == fired.due_ns
+        return 0
+
+
+@both_loops
+@pytest.mark.parametrize("seed", range(12))
+def test_however_often_a_clock_dies_every_deadline_comes_once(loop: Loop, seed: int) -> None:
+    async def main() -> None:
+        clock = SimClock()
+        chance = random.Random(seed)
+        async with Supervisor(clock=clock) as supervisor:
+            pairs = [open_deadlines(chance.choice([1, 2, 8]), name=f"{n}", clock=clock) for n in range(3)]
+            for number, pair in enumerate(pairs):
+                supervisor.add(Client, pair.end, random.Random(seed * 3 + number), name=f"client {number}")
+            clients = [pair.client for pair in pairs]
+            supervisor.add(Mortal, clients, chance, name="clock", on_error="restart")
+            await clock.advance(200)
+            await supervisor.stop(grace=0)
+
+    logging.getLogger("geartrain").setLevel(logging.CRITICAL)
+    simulate(main, backend=loop)
+    assert [what for _, what, _ in TOLD] == ["all came"] * 3
 
 
 # -- planes -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import anyio
 import pytest
 
-from geartrain import Pipeline
+from geartrain import Pipeline, ReactorClock
 from geartrain.engine.launcher import Launcher
 from tests.walks.timing import Mortal, Sensor, Setter, Taker, Watchdog
 
@@ -51,6 +51,30 @@ async def test_a_daemon_has_deadlines_without_declaring_a_clock(anyio_backend: L
         ("setter", "ended"),
         ("clock", "ended"),
     ]
+
+
+async def test_a_clock_that_shares_the_process_of_its_daemons_serves_them_as_well(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    pipeline = setting(anyio_backend, tmp_path / "ledger", total=5, gap_s=0.02)
+    pipeline.add(ReactorClock, name="time", process="setter")
+    launcher = await run(pipeline)
+    assert told(tmp_path / "ledger").keys() >= {str(number) for number in range(5)}
+    assert [(standing.daemon, standing.state, standing.system) for standing in launcher.roll.standings()] == [
+        ("setter", "ended", False),
+        ("time", "ended", True),
+    ]
+
+
+async def test_the_run_is_over_when_those_whom_the_clock_serves_are_gone_however_they_went(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    pipeline = Pipeline("mortal", backend=anyio_backend)
+    config: dict[str, object] = {"ledger": str(tmp_path / "ledger"), "does": "die"}
+    pipeline.add(Mortal, name="mortal", on_error="ignore", config=config)
+    launcher = await run(pipeline)
+    assert re.search(r"5 (dropped|still pending)", "".join(launcher.last_lines["clock"]))
+    assert {standing.state for standing in launcher.roll.standings()} == {"ended"}
 
 
 async def test_a_clock_that_is_killed_loses_no_deadline_and_tells_none_twice(

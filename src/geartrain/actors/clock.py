@@ -11,6 +11,7 @@ and keeps nobody alive.
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NoReturn
 
 import anyio
 import anyio.abc
@@ -76,11 +77,15 @@ class Desk:
         self._scheduler = scheduler
         self._hello = Hello(life)
         self._life = 0
+        # The life whose pending deadlines are all here.
+        self._begun: int | None = None
         self._has_begun = Signal("what a daemon has pending")
         self._pending: dict[int, Deadline] = {}
         # By what they are about: of what nobody takes, only the last word is kept.
         self._untold: dict[object, Told] = {}
         self._news = Bell()
+        # Whether `hand_over` waits for room: one writes to a channel at a time.
+        self._waits_for_room = False
 
     def __repr__(self) -> str:
         return f"<desk of {self._client.name!r}, {len(self._pending)} pending>"
@@ -112,15 +117,10 @@ class Desk:
             self._dropped.forgotten += len(self._pending)
             self._forget()
         match asked:
-            case Begin(_, pending, wants_planes):
-                self._has_begun.set()
-                self._forget()
-                self._wants_planes = wants_planes
-                for plane in self._board:
-                    self.tell_plane(_state(plane, self._clock.now_ns()))
-                self.end_if_over()
-                for appointment in pending:
-                    self._set(appointment)
+            case Begin():
+                # The answer to a second hello says nothing that has not been said.
+                if asked.life != self._begun:
+                    self._begin(asked)
             case Schedule(_, appointment):
                 self._set(appointment)
             case Cancel(_, number):
@@ -128,9 +128,20 @@ class Desk:
                     deadline.cancel()
                     self._dropped.cancelled += 1
 
+    def _begin(self, word: Begin) -> None:
+        self._begun = word.life
+        self._has_begun.set()
+        self._forget()
+        for appointment in word.pending:
+            self._set(appointment)
+        self._wants_planes = word.wants_planes
+        for plane in self._board:
+            self.tell_plane(_state(plane, self._clock.now_ns()))
+        self.end_if_over()
+
     def _set(self, appointment: Appointment) -> None:
-        fire = partial(self._fire, appointment)
-        self._pending[appointment.number] = self._scheduler.schedule_at(appointment.due_ns, fire, name=appointment.name)
+        fire, name = partial(self._fire, appointment), appointment.name or self._client.name
+        self._pending[appointment.number] = self._scheduler.schedule_at(appointment.due_ns, fire, name=name)
 
     def _forget(self) -> None:
         for deadline in self._pending.values():
@@ -151,7 +162,7 @@ class Desk:
 
     def tell(self, about: object, word: Told) -> None:
         """Now, or when there is room. Never waits."""
-        if not self._untold:
+        if not self._untold and not self._waits_for_room:
             try:
                 self._client.tells.send_nowait(word)
                 return
@@ -177,7 +188,8 @@ class Desk:
         try:
             while True:
                 while self._untold:
-                    await self._client.tells.wait_room()
+                    await self._wait_room()
+                    # What was untold may concern nobody any more.
                     if self._untold:
                         self._client.tells.send_nowait(self._untold.pop(next(iter(self._untold))))
                 if self._is_over:
@@ -187,6 +199,13 @@ class Desk:
         except GeartrainError:
             # Nobody is there any more who could be told.
             self._untold.clear()
+
+    async def _wait_room(self) -> None:
+        self._waits_for_room = True
+        try:
+            await self._client.tells.wait_room()
+        finally:
+            self._waits_for_room = False
 
     async def greet(self) -> None:
         """Say that this is a new clock, until the client has told what is pending. Who begins too does so by itself."""
@@ -213,7 +232,13 @@ class ReactorClock(Daemon):
     async def run(self, ctx: Context) -> None:
         life = new_number()
         dropped = Dropped()
-        async with DeadlineScheduler(clock=ctx.clock) as scheduler, anyio.create_task_group() as tasks:
+
+        def give_up(_: Deadline, error: Exception) -> None:
+            # A deadline that could not be told would be lost; the next life is told of it again.
+            tasks.start_soon(_raise, error)
+
+        scheduling = DeadlineScheduler(clock=ctx.clock, on_error=give_up)
+        async with scheduling as scheduler, anyio.create_task_group() as tasks:
             new_desk = partial(Desk, clock=ctx.clock, scheduler=scheduler, life=life, board=self.board, dropped=dropped)
             desks = [new_desk(client) for client in self.clients]
             for desk in desks:
@@ -228,6 +253,10 @@ class ReactorClock(Daemon):
         for client in self.clients:
             await client.tells.aclose()
         ctx.logger.info("%s", _summary(scheduler, dropped))
+
+
+async def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 async def _watch(plane: WatchedPlane, ctx: Context, desks: Sequence[Desk]) -> None:
@@ -265,6 +294,6 @@ def _state(plane: WatchedPlane, now_ns: int) -> PlaneChange:
 def _summary(scheduler: DeadlineScheduler, dropped: Dropped) -> str:
     counted = (
         f"{scheduler.fired_count} deadlines fired, {scheduler.late_count} of them late; {dropped.cancelled} cancelled, "
-        f"{dropped.forgotten} dropped with those who had set them"
+        f"{dropped.forgotten} dropped with those who had set them, {scheduler.dropped_count} still pending"
     )
     return f"{counted}\n{scheduler.lateness.report()}" if scheduler.fired_count else counted

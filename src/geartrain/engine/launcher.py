@@ -141,6 +141,7 @@ class Launcher(Observer):
             for name in left:
                 self.roll.ended(name)
             self._readers.start_soon(self.tell_of, daemon, "ignored", left)
+            self.news.ring()
 
     def restart_cone(self, daemon: str) -> None:
         """This daemon is made anew: those downstream of it that want to be made anew with it, are."""
@@ -154,6 +155,8 @@ class Launcher(Observer):
         writer = next(
             spec.writer.daemon for spec in self.brief.carried.channels if spec.name == channel and spec.writer
         )
+        if any(daemon.name == writer and daemon.is_system for daemon in self.spec.daemons):
+            return  # The next life tells it again.
         if writer in self.brief.given_up or not wiring.is_repeated(self.brief.carried, writer):
             self.roll.lost(writer, items or 0)
             self.warn(f"{_in_items(items)} that {writer!r} had sent into channel {channel!r} died with it")
