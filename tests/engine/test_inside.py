@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from geartrain.engine.hands import Hands
 from geartrain.engine.inside import Shelf
 from geartrain.errors import ChannelClosed, EndOfStream, WouldBlock
+from geartrain.ports.plane_words import PlaneWords
 from geartrain.ports.tally import Tally
 from geartrain.rules.pipeline import Ack, Keep, Mark, Policy
 from geartrain.rules.session import Poison
@@ -317,3 +318,34 @@ def test_whatever_happens_each_item_comes_and_only_repeats_come_twice(events: li
                 keep()
     assert set(got) == set(range(1, sent + 1))
     assert channel.sender.statistics().taken == sent
+
+
+async def test_a_plane_ticks_once_for_all_that_was_sent_before_the_loop_sleeps_and_ends_with_the_writer(
+    anyio_backend: str,
+) -> None:
+    channel = shelf()
+    plane = PlaneWords.in_memory("numbers", 10**9)
+    channel.receiver.tell_plane(plane)
+    for number in range(5):
+        await channel.sender.send(number)
+    assert plane.snapshot(0).seq == 0
+    await anyio.sleep(0.001)
+    assert plane.snapshot(0).seq == 1
+    channel.sender.send_nowait(5)
+    await anyio.sleep(0.001)
+    assert plane.snapshot(0).seq == 2
+    assert not plane.is_over
+    await channel.sender.aclose()
+    assert plane.is_over
+    assert taken(channel) == [(number, False) for number in range(6)]
+
+
+@pytest.mark.parametrize("policy", ["latest", "drop_oldest", "drop_newest"])
+async def test_what_is_sent_and_dropped_is_a_sign_of_life_too(anyio_backend: str, policy: Policy) -> None:
+    channel = shelf(1, policy=policy)
+    plane = PlaneWords.in_memory("numbers", 10**9)
+    channel.receiver.tell_plane(plane)
+    for seq in range(3):
+        await channel.sender.send(seq)
+        await anyio.sleep(0.001)
+    assert plane.snapshot(0).seq >= (1 if policy == "drop_newest" else 3)

@@ -12,10 +12,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from geartrain import Context, Daemon, Fault, Pipeline, PipelineFaulty, ReceiveStream, RestartPolicy, SendStream, daemon
+from geartrain import (
+    Context,
+    Daemon,
+    Deadlines,
+    Fault,
+    Pipeline,
+    PipelineFaulty,
+    Planes,
+    ReactorClock,
+    ReceiveStream,
+    RestartPolicy,
+    SendStream,
+    daemon,
+)
 from geartrain.errors import BadType, BadValue
 from geartrain.recipes import Merge
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PortRef, ProcessSpec
+from geartrain.rules.pipeline_file import read, tables_of
 
 
 class Frame(msgspec.Struct):
@@ -500,3 +514,36 @@ def test_a_type_checker_accepts_ports_that_meet_and_refuses_those_that_do_not(tm
         refused.setdefault(source.splitlines()[number - 1], line)
     assert list(refused) == list(BAD), done.stdout + done.stderr
     assert [line for statement, line in refused.items() if BAD[statement] not in line] == []
+
+
+# -- the clock --------------------------------------------------------------------------------------------------------
+
+
+class Watchdog(Daemon):
+    def __init__(self, deadlines: Deadlines, planes: Planes) -> None:
+        self.deadlines = deadlines
+        self.planes = planes
+
+    async def run(self, ctx: Context) -> None: ...
+
+
+def test_a_pipeline_as_it_runs_has_the_clock_that_it_asks_for_and_says_so_as_a_file() -> None:
+    p = Pipeline("p")
+    p.add(Watchdog, name="dog")
+    assert p.check() == ()
+    assert [daemon.name for daemon in p.spec.daemons] == ["dog"]
+    assert [daemon.name for daemon in p.whole.daemons] == ["dog", "clock"]
+    assert [channel.name for channel in p.whole.channels] == ["dog-deadlines", "dog-planes"]
+    again = read(tables_of(p.whole))
+    assert again.faults == ()
+    assert again.spec == p.whole
+
+
+def test_a_clock_may_be_declared_and_connected_by_hand() -> None:
+    p = Pipeline("p")
+    dog = p.add(Watchdog, name="dog")
+    clock = p.add(ReactorClock, name="time", process="dog")
+    p.connect(dog.deadlines, clock.clients, name="mine", maxsize=512)
+    assert p.check() == ()
+    assert [daemon.name for daemon in p.whole.daemons] == ["dog", "time"]
+    assert [(channel.name, channel.maxsize) for channel in p.whole.channels] == [("mine", 512), ("dog-planes", 64)]

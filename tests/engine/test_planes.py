@@ -1,6 +1,7 @@
 """Waiting for what becomes of a plane: at the end of its budget, or at its next tick."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,11 @@ import anyio
 import pytest
 
 from geartrain import SimClock, WallClock, simulate
+from geartrain.engine.options import ChannelOptions
 from geartrain.engine.planes import PlaneBoard, WatchedPlane
+from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, writing
+from geartrain.errors import EndOfStream, GeartrainError
+from geartrain.ports.inner import InnerTransport
 from geartrain.ports.plane_words import PlaneWords
 
 Loop = Literal["asyncio", "trio"]
@@ -72,3 +77,52 @@ async def test_a_plane_that_another_process_ticks_is_looked_at(anyio_backend: st
 async def _later(work: Callable[[], None]) -> None:
     await anyio.lowlevel.checkpoint()
     work()
+
+
+# -- who ticks it -----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def edge_with_plane() -> AsyncIterator[tuple[RemoteSend[int], RemoteReceive[int], PlaneWords]]:
+    """A channel over a link, and the plane that its reading end tells."""
+    transport, options = InnerTransport(), ChannelOptions(maxsize=8, ack="manual", supervised=True)
+    async with (
+        reading(transport, "inner://numbers", int, bind=True, options=options) as recv,
+        writing(transport, "inner://numbers", int, bind=False, options=options) as send,
+    ):
+        plane = PlaneWords.in_memory("numbers", 10**9)
+        recv.tell_plane(plane)
+        yield send, recv, plane
+        await recv.aclose()
+
+
+async def test_what_arrives_over_a_link_is_a_tick_and_what_comes_once_more_is_none(anyio_backend: str) -> None:
+    async with edge_with_plane() as (send, recv, plane):
+        for number in (1, 2):
+            await send.send(number)
+            assert await recv.receive() == number
+            assert plane.snapshot(0).seq == number
+        recv.begin_again()
+        assert [await recv.receive(), await recv.receive()] == [1, 2]
+        assert recv.mark.redelivered
+        assert plane.snapshot(0).seq == 2
+        await send.send(3)
+        assert await recv.receive() == 3
+        assert plane.snapshot(0).seq == 3
+
+
+async def test_a_writer_that_closes_ends_the_plane_and_one_that_is_gone_does_not(anyio_backend: str) -> None:
+    async with edge_with_plane() as (send, recv, plane):
+        await send.send(1)
+        await recv.receive()
+        await send.aclose()
+        with pytest.raises(EndOfStream):
+            await recv.receive()
+        assert plane.is_over
+    async with edge_with_plane() as (send, recv, plane):
+        await send.send(1)
+        await recv.receive()
+        recv.lose_writer()
+        with pytest.raises(GeartrainError):
+            await recv.receive()
+        assert not plane.is_over

@@ -122,3 +122,14 @@ def test_who_fails_to_clean_up_is_not_said_to_be_made_anew() -> None:
     roll.ready("a")
     roll.failed(replace(report("a"), phase="on_stop"), escalates=False)
     assert scribe.told[-1] == "a failed: ValueError: bad (in on_stop)"
+
+
+def test_a_run_has_nobody_left_when_only_those_are_that_serve_the_others() -> None:
+    clock = DaemonSpec(name="clock", process="clock", run="geartrain.actors:ReactorClock")
+    roll = Roll(PipelineSpec(name="p", daemons=(DaemonSpec(name="a", process="a", run="m:D"), clock)))
+    for process in ("a", "clock"):
+        roll.spawned(process, 1)
+    assert not roll.only_system_left()
+    roll.ended("a")
+    assert roll.only_system_left()
+    assert [standing.system for standing in roll.standings()] == [False, True]

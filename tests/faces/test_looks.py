@@ -52,3 +52,8 @@ def test_a_reader_that_has_gone_stops_nobody() -> None:
     printer = Printer(Gone(), ())
     printer.text("nobody reads this\n")
     printer.text("nor this\n")
+
+
+def test_a_column_in_which_nothing_stands_is_left_out() -> None:
+    assert in_columns(("NAME", "STALE", "AGE"), [("a", "", "1s"), ("b", "", "")]) == "NAME  AGE\na     1s\nb\n"
+    assert in_columns(("NAME", "STALE"), []) == "NAME  STALE\n"

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from geartrain.rules.counts import ChannelCounts, EndCounts, Ledger, rates
+from geartrain.rules.counts import ChannelCounts, EndCounts, Ledger, judged, rates
 from geartrain.rules.frames import Life
 from geartrain.rules.pipeline import ChannelSpec, PipelineSpec, PortRef
+from geartrain.rules.planes import snapshot
 from geartrain.rules.session import Loss
 
 SPEC = PipelineSpec(
@@ -75,3 +76,16 @@ def test_rates_are_what_happened_between_two_looks_and_never_less_than_nothing(t
     before, after = row(writer(1, 98), reader(7, 10, 95)), row(writer(1, 108), reader(7, 10, taken + 5))
     (rate,) = rates((before,), (after,), 0.5)
     assert (rate.channel, rate.accepted_hz, rate.taken_hz, rate.interval_s) == ("c", 20.0, hz, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("seq", "now_ns", "age_s", "stale"), [(0, 9, None, False), (1, 10**9, 1, False), (1, 10**10, 10, True)]
+)
+def test_a_channel_that_may_go_stale_has_an_age_and_rates_have_it_too(
+    seq: int, now_ns: int, age_s: float | None, stale: bool
+) -> None:
+    plane = snapshot(name="c", seq=seq, last_ns=0, budget_ns=10**9, regressions=0, now_ns=now_ns)
+    found = judged(row(), plane)
+    assert (found.age_s, found.stale) == (age_s, stale)
+    [rate] = rates((row(),), (found,), 1.0)
+    assert (rate.age_s, rate.stale) == (age_s, stale)

@@ -221,3 +221,11 @@ def test_twenty_daemons_have_a_drawing_and_a_list() -> None:
     spec = drawn(*((a, b, f"c{number}") for number, (a, b) in enumerate(pairwise(names))))
     assert len(lines(spec, 1000)) == 3
     assert max(map(len, lines(spec))) <= 100
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_system_daemon_is_marked_as_one(form: PictureFormat) -> None:
+    clock = DaemonSpec(name="clock", process="clock", run="geartrain.actors:ReactorClock")
+    text = picture(PipelineSpec(name="demo", daemons=(*CHAIN.daemons, clock)), form)
+    assert text.count("(system)") == 1
+    assert "clock (system)" in text

@@ -26,6 +26,7 @@ import msgspec
 
 from geartrain.engine.calls import Caller, Calls
 from geartrain.engine.daemon import Daemon, DaemonFactory
+from geartrain.engine.deadlines import ClockClient, Deadlines, Planes
 from geartrain.engine.declare import (
     Target,
     as_in_a_file,
@@ -80,8 +81,8 @@ A = TypeVar("A")
 # What `connect` takes: a port of a class, one of its ports that is optional or a list, or "daemon.port".
 Writing = SendStream[T] | list[SendStream[T]] | str | None
 Reading = ReceiveStream[T] | list[ReceiveStream[T]] | str | None
-Calling = Caller[Q, A] | list[Caller[Q, A]] | str | None
-Called = Calls[Q, A] | list[Calls[Q, A]] | str | None
+Calling = Caller[Q, A] | list[Caller[Q, A]] | Deadlines | Planes | str | None
+Called = Calls[Q, A] | list[Calls[Q, A]] | list[ClockClient] | str | None
 
 
 class Handle:

@@ -219,9 +219,10 @@ class ReadingWire(Wire[T]):
         return True
 
     def _arrived(self, data: Data, items: list[Any]) -> None:
+        expected = self.session.expects
         self.session.arrived(data, items)
-        # What comes once more says nothing of how its writer is.
-        if self.plane is not None and items and not data.flags & frames.REPEATED:
+        # What comes once more, to this reader or the one before it, says nothing of how its writer is.
+        if self.plane is not None and items and self.session.expects > expected and not data.flags & frames.REPEATED:
             self.plane.tick()
 
     def _is_payload(self, announced: Data, frame: bytes | memoryview) -> bool:
