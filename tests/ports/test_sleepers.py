@@ -67,7 +67,7 @@ def test_one_that_is_cancelled_leaves_the_others_to_sleep(run: Run) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sleep_until_ns, due_ns)
             with anyio.move_on_after(0.001) as scope:
-                await sleep_until_ns(due_ns - MS)
+                await sleep_until_ns(due_ns + 10**10)
             assert scope.cancelled_caught
         assert monotonic_ns() >= due_ns
 
