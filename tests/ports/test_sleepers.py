@@ -10,7 +10,9 @@ import anyio
 import pytest
 
 from geartrain.ports import sleepers
+from geartrain.ports.parking import here
 from geartrain.ports.sleepers import sleep_until_ns
+from geartrain.rules.lead import MOST_NS
 
 MS = 1_000_000
 WAYS: dict[str, dict[str, Any]] = {
@@ -61,6 +63,25 @@ def test_many_sleep_each_until_its_moment_and_nobody_is_early(run: Run) -> None:
     assert sorted(run(main)) == sorted(woken)
 
 
+def test_whoever_is_woken_too_soon_waits_the_rest_awake(run: Run) -> None:
+    async def main() -> None:
+        await sleep_until_ns(monotonic_ns() + MS)
+        (its,) = [its for its in sleepers._sleepers_of.values() if its.is_open]
+        for _ in range(5):
+            its._lead.ns = MOST_NS
+            due_ns = monotonic_ns() + 2 * MS
+            # All of them at once: `sleep` itself, without the loop around it that looks again.
+            async with anyio.create_task_group() as tasks:
+                for later_ns in (0, 20_000, 150_000):
+                    tasks.start_soon(slept, its, due_ns + later_ns)
+
+    async def slept(its: sleepers.Sleepers, due_ns: int) -> None:
+        await its.sleep(here(), due_ns)
+        assert monotonic_ns() >= due_ns
+
+    run(main)
+
+
 def test_one_that_is_cancelled_leaves_the_others_to_sleep(run: Run) -> None:
     async def main() -> None:
         due_ns = monotonic_ns() + 3 * MS
@@ -91,7 +112,7 @@ def test_a_hundred_thousand_that_are_cancelled_leave_nothing(run: Run) -> None:
                 scope.cancel()
                 await sleep_until_ns(monotonic_ns() + 10**12)
         (its,) = [its for its in sleepers._sleepers_of.values() if its.is_open]
-        assert len(its._deadlines) <= 65
+        assert len(its._timeline._heap) <= 65
 
     run(main)
 

@@ -13,6 +13,7 @@ import pytest
 from geartrain.ports import timer as module
 from geartrain.ports.clock import SimClock, WallClock, mono_ns
 from geartrain.ports.timer import ClockTimer, FdTimer, Timer, open_timer
+from geartrain.rules.lead import MOST_NS
 
 MS = 1_000_000
 
@@ -114,6 +115,21 @@ async def test_where_no_descriptor_is_to_be_had_real_time_is_slept(monkeypatch: 
 async def test_of_real_time_it_is_a_descriptor_that_is_closed(nothing_left: Callable[[], list[int]]) -> None:
     timer = open_timer(WallClock())
     assert isinstance(timer, FdTimer)
+    timer.close()
+
+
+async def test_woken_too_soon_it_waits_the_rest_awake_and_learns() -> None:
+    timer = FdTimer()
+    timer._lead.ns = MOST_NS
+    due_ns = mono_ns() + 3 * MS
+    timer.arm(due_ns)
+    with anyio.fail_after(5):
+        await timer.wait()
+    assert mono_ns() >= due_ns
+    learnt_ns = timer._lead.ns
+    timer.arm(mono_ns() + MOST_NS // 2)
+    await timer.wait()
+    assert timer._lead.ns == learnt_ns, "whoever is set when it is nearly due learns nothing"
     timer.close()
 
 

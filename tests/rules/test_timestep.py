@@ -70,6 +70,15 @@ def test_with_nothing_due_time_moves_to_the_target_or_without_one_stays() -> Non
     assert timeline.now_ns == 5
 
 
+def test_a_timeline_says_when_the_next_may_be_due() -> None:
+    timeline, timers = timeline_of([30, 10])
+    assert timeline.next_ns() == 10
+    timeline.cancel(timers[1])
+    assert fired(timeline, 20) == []
+    assert timeline.next_ns() == 30
+    assert timeline_of([])[0].next_ns() is None
+
+
 def test_time_never_goes_back() -> None:
     timeline, _ = timeline_of([10])
     timeline.advance(50)

@@ -1,11 +1,12 @@
 """Sleeping in real time to the nanosecond: everybody of a loop who sleeps shares one timerfd.
 
-    await sleep_until_ns(due)  -->  heap of deadlines  -->  timerfd, set to the first  -->  wakes all who are due
+    await sleep_until_ns(due)  -->  a timeline  -->  timerfd, set to the first  -->  wakes all who are due
 
 A loop's own timers go through epoll, which counts whole milliseconds. The descriptor is opened by the first sleeper of
 a loop, and closed when the loop is.
 """
 
+import itertools
 from contextlib import suppress
 from time import monotonic_ns
 from weakref import WeakKeyDictionary
@@ -14,8 +15,9 @@ import anyio
 import anyio.lowlevel
 
 from geartrain.ports.parking import Here, here
-from geartrain.ports.timerfd import TimerFd, has_timerfd
-from geartrain.rules.deadlines import Deadline, Deadlines
+from geartrain.ports.timerfd import TimerFd, has_timerfd, stay_awake_until
+from geartrain.rules.lead import Lead
+from geartrain.rules.timestep import Timeline
 
 _NEVER_NS = 1 << 200
 
@@ -39,8 +41,10 @@ class Sleepers:
 
     def __init__(self) -> None:
         self.is_open = False
-        self._deadlines = Deadlines()
+        self._timeline = Timeline(0)
+        self._numbers = itertools.count()
         self._armed_ns = _NEVER_NS
+        self._lead = Lead()
 
     async def open(self, spot: Here) -> None:
         self._timer = TimerFd()
@@ -50,30 +54,35 @@ class Sleepers:
     def _close(self) -> None:
         self.is_open = False
         self._timer.close()
-        for wake in self._deadlines.drop():
-            wake()
+        while (sleeper := self._timeline.advance(None)) is not None:
+            sleeper.release()
 
     async def sleep(self, spot: Here, due_ns: int) -> None:
         # In real time, also where others take turns.
         wait = spot.ways.wait_on(spot.loop, None, None)
-        deadline = Deadline(self._deadlines, due_ns, wait.wake)
-        self._deadlines.insert(deadline)
+        timer = self._timeline.add(due_ns, next(self._numbers), wait)
+        lead_ns = self._lead.ns
+        in_time = monotonic_ns() < due_ns - lead_ns
         if due_ns < self._armed_ns:
             self._armed_ns = due_ns
-            self._timer.ring_at(due_ns)
+            self._timer.ring_at(due_ns - lead_ns)
         try:
             await wait.wait()
         finally:
-            deadline.cancel()
+            self._timeline.cancel(timer)
+        if in_time:
+            self._lead.learn(monotonic_ns() - due_ns)
+        stay_awake_until(due_ns)
 
     def _ring(self) -> None:
+        until_ns = monotonic_ns() + self._lead.ns
+        while (sleeper := self._timeline.advance(until_ns)) is not None:
+            sleeper.release()
         self._timer.hush()
-        while (firing := self._deadlines.take(monotonic_ns())) is not None:
-            firing.callback()
-        next_ns = self._deadlines.next_ns()
+        next_ns = self._timeline.next_ns()
         self._armed_ns = _NEVER_NS if next_ns is None else next_ns
         if next_ns is not None:
-            self._timer.ring_at(next_ns)
+            self._timer.ring_at(next_ns - self._lead.ns)
 
 
 _sleepers_of: WeakKeyDictionary[object, Sleepers] = WeakKeyDictionary()

@@ -9,13 +9,15 @@
 import math
 from contextlib import suppress
 from threading import get_ident
+from time import monotonic_ns
 from typing import Any, Protocol
 
 import anyio
 
 from geartrain.ports.clock import Clock, WallClock
 from geartrain.ports.parking import here, watch_fd
-from geartrain.ports.timerfd import TimerFd, has_timerfd
+from geartrain.ports.timerfd import TimerFd, has_timerfd, stay_awake_until
+from geartrain.rules.lead import Lead
 
 
 class Timer(Protocol):
@@ -44,9 +46,20 @@ class FdTimer:
 
     def __init__(self) -> None:
         self._timer = TimerFd()
+        self._due_ns: int | None = None
+        self._lead = Lead()
+        self._in_time = False
         self._rang = False
         self._watch = watch_fd(self._timer.fd, self._look, is_answer=False)
-        self.arm = self._timer.ring_at
+
+    def arm(self, due_ns: int | None) -> None:
+        self._due_ns = due_ns
+        if due_ns is None:
+            self._timer.ring_at(None)
+            return
+        ring_ns = due_ns - self._lead.ns
+        self._in_time = monotonic_ns() < ring_ns
+        self._timer.ring_at(ring_ns)
 
     async def wait(self) -> None:
         self._rang = False
@@ -54,6 +67,10 @@ class FdTimer:
         # trio's watch does not look.
         if not self._rang:
             self._look()
+        if self._due_ns is not None:
+            if self._in_time:
+                self._lead.learn(monotonic_ns() - self._due_ns)
+            stay_awake_until(self._due_ns)
 
     def close(self) -> None:
         self._watch.close()

@@ -8,15 +8,25 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
+from time import monotonic_ns
+
+from geartrain.rules.lead import MOST_NS
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
 # Later than this the kernel's own arithmetic ends; it rings then, too soon, in a century or more.
-_MOST_NS = 1 << 62
+_LATEST_NS = 1 << 62
 
 
 def has_timerfd() -> bool:
     return sys.platform == "linux"
+
+
+def stay_awake_until(due_ns: int) -> None:
+    """Wait for what is left of a lead. Nobody else on the loop goes on meanwhile, and it is not worth their while."""
+    if monotonic_ns() - due_ns >= -MOST_NS:
+        while monotonic_ns() < due_ns:
+            pass
 
 
 class TimerFd:
@@ -30,7 +40,7 @@ class TimerFd:
     def ring_at(self, due_ns: int | None) -> None:
         """Ring then, and not at a moment said before; None is never. A moment in the past rings at once."""
         # To set it to 0 would be to stop it.
-        self._set(0 if due_ns is None else min(max(due_ns, 1), _MOST_NS))
+        self._set(0 if due_ns is None else min(max(due_ns, 1), _LATEST_NS))
 
     def hush(self) -> bool:
         """It has rung, and is heard; False when it was set anew meanwhile."""

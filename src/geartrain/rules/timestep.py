@@ -62,6 +62,10 @@ class Timeline:
             heapq.heapify(self._heap)
             self._cancelled = 0
 
+    def next_ns(self) -> int | None:
+        """When there may be somebody to wake, at the earliest; None when there is nobody."""
+        return self._heap[0][0] if self._heap else None
+
     def advance(self, until_ns: int | None) -> Waiter | None:
         """Move to the next timer due at or before `until_ns` (None: any) and take it out.
 
