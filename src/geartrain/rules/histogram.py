@@ -11,7 +11,6 @@ However much is recorded, it keeps at most `capacity` samples or some thousand c
 of all their samples, count by count.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -81,13 +80,12 @@ class LatencyHistogram:
         self.expected_interval_ns = expected_interval_ns
         self._capacity = whole("LatencyHistogram capacity", capacity, least=0)
         self._gate = bool(gate)
-        self._infers_from_ns = math.inf if expected_interval_ns is None else 2 * expected_interval_ns
         self.reset()
 
     def reset(self) -> None:
         """Forget all samples."""
         self._samples: list[int] = []
-        self._most_samples = self._capacity
+        self._hold(self._capacity)
         self._counts: Counter[int] = Counter()
         self._is_exact = True
         self._counted = 0
@@ -96,6 +94,11 @@ class LatencyHistogram:
         # Of what was counted or dropped. With nothing of the kind the least is greater than any.
         self._least = _MOST_NS
         self._greatest = 0
+
+    def _hold(self, most_samples: int) -> None:
+        """So many samples may lie there; and so many need no heed, unless something is inferred from each."""
+        self._most_samples = most_samples
+        self._heedless = most_samples if self.expected_interval_ns is None else -1
 
     def __repr__(self) -> str:
         return f"<LatencyHistogram {self.report()}>"
@@ -109,16 +112,17 @@ class LatencyHistogram:
         # Always this short: what is counted is gathered first, and then counted many at a time.
         samples = self._samples
         samples.append(ns)
-        if len(samples) > self._most_samples:
-            self._make_room()
-        if ns >= self._infers_from_ns:
-            self._infer(ns)
+        if len(samples) > self._heedless:
+            self._heed(ns)
 
-    def _make_room(self) -> None:
-        if self._gate:
-            self._drop(self._samples.pop())
-        else:
-            self._count_samples()
+    def _heed(self, ns: int) -> None:
+        if len(self._samples) > self._most_samples:
+            if self._gate:
+                self._drop(self._samples.pop())
+            else:
+                self._count_samples()
+        if self.expected_interval_ns is not None:
+            self._infer(ns, self.expected_interval_ns)
 
     def _drop(self, ns: int, count: int = 1) -> None:
         self._overflow += count
@@ -127,9 +131,11 @@ class LatencyHistogram:
     def _count_samples(self) -> None:
         """From now on samples are counted."""
         self._is_exact = False
-        self._most_samples = _AT_ONCE
+        self._hold(_AT_ONCE)
         if self._samples:
-            self._count(_buckets(self._samples), len(self._samples), min(self._samples), max(self._samples))
+            least_ns = min(self._samples)
+            buckets = _buckets(self._samples, least_ns)
+            self._count(buckets, len(self._samples), least_ns, max(self._samples))
             self._samples.clear()
 
     def _count(self, buckets: Iterable[int], count: int, least_ns: int, greatest_ns: int) -> None:
@@ -142,11 +148,11 @@ class LatencyHistogram:
         self._least = min(self._least, least_ns)
         self._greatest = max(self._greatest, greatest_ns)
 
-    def _infer(self, ns: int) -> None:
+    def _infer(self, ns: int, interval_ns: int) -> None:
         """The samples that would have been taken while this one took so long: ns - interval, ns - 2 intervals ..."""
-        interval_ns = self.expected_interval_ns
-        assert interval_ns is not None
         missing = ns // interval_ns - 1
+        if missing <= 0:
+            return
         self._inferred += missing
         least_ns = ns - missing * interval_ns
         room = self._capacity - len(self._samples) if self._is_exact else 0
@@ -260,7 +266,7 @@ class LatencyHistogram:
         return self
 
     def _all_counts(self) -> Counter[int]:
-        counts = Counter(_buckets(self._samples))
+        counts = Counter(_buckets(self._samples, min(self._samples, default=0)))
         counts.update(self._counts)
         return counts
 
@@ -338,9 +344,9 @@ class LatencyHistogram:
         )
 
 
-def _buckets(samples: Sequence[int]) -> Iterable[int]:
-    """The bucket of each sample."""
-    if min(samples, default=0) < 0:
+def _buckets(samples: Sequence[int], least_ns: int) -> Iterable[int]:
+    """The bucket of each sample, the least of which is known."""
+    if least_ns < 0:
         return map(_bucket, samples)
     # The same once more, without a call and with numbers for names: they would be two thirds of what a sample costs.
     return [(shift << 6) + (ns >> shift) if (shift := ns.bit_length() - 7) > 0 else ns for ns in samples]
