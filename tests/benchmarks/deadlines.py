@@ -213,7 +213,7 @@ async def insert(library: str, loop: str, seconds: float, percent: float) -> flo
 
 async def record(library: str, loop: str, seconds: float, percent: float) -> float:
     draw = random.Random(SEED)
-    samples = [int(draw.lognormvariate(11, 2)) for _ in range(10_000)]
+    samples = [int(draw.lognormvariate(11, 1)) for _ in range(10_000)]
     histogram = LatencyHistogram("samples")
 
     def batch() -> list[int]:

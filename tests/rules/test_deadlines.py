@@ -112,6 +112,13 @@ def test_to_cancel_what_has_fired_changes_no_count() -> None:
     assert (heap.pending, heap.cancelled_count) == (0, 0)
 
 
+def test_nobody_cancels_the_deadline_of_another_heap() -> None:
+    heap, (deadline,) = deadlines_at(10)
+    other, _ = deadlines_at(10)
+    assert not other.cancel(deadline)
+    assert (heap.pending, other.pending) == (1, 1)
+
+
 def test_one_may_cancel_another_of_the_same_round() -> None:
     heap, (_, second, _) = deadlines_at(10, 10, 10)
     assert heap.take(10) is not None

@@ -12,7 +12,6 @@ one that was late is its policy: skip those missed, make up for some of them in 
 
 import heapq
 import itertools
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
@@ -25,7 +24,11 @@ MISSED: tuple[Missed, ...] = ("skip", "burst", "delay")
 # So many dead entries are left where they are, whatever else there is.
 _FEW_DEAD = 64
 
-_Entry = tuple[int, int, "Deadline"]
+# Of an entry: enough numbers for a million insertions per second, eight years long.
+_NUMBER_BITS = 48
+# Later than any entry, and earlier than any.
+_NOWHERE = 1 << 200
+_NO_ROUND = -_NOWHERE
 
 
 class Home(Protocol):
@@ -37,13 +40,15 @@ class Home(Protocol):
 class Deadline:
     """Something that is to be called once. It lets go of its callback when it has fired or is cancelled."""
 
-    __slots__ = ("_home", "callback", "cancelled", "due_ns", "fired", "name")
+    __slots__ = ("_home", "callback", "cancelled", "due_ns", "entry", "fired", "name")
 
     def __init__(self, home: Home, due_ns: int, callback: Callback, name: str = "") -> None:
         self._home = home
         self.due_ns = due_ns
         self.callback: Callback | None = callback
         self.name = name
+        # Where it lies in the heap.
+        self.entry = _NOWHERE
         # Whether it has been called; of a periodic one, whether it ever has.
         self.fired = False
         # Whether `cancel` was called, in time or not.
@@ -131,53 +136,61 @@ class Firing(NamedTuple):
 
 
 class Deadlines:
-    """All deadlines of one clock."""
+    """All deadlines of one clock.
+
+    An entry of the heap is one whole number, the due time above and the number of the insertion below, and the deadline
+    is found by it: nothing of a cancelled one stays, and the collector of garbage has nothing to look at.
+    """
 
     def __init__(self) -> None:
-        self.pending = 0
         self.cancelled_count = 0
+        self._alive: dict[int, Deadline] = {}
         self._numbers = itertools.count()
-        self._heap: list[_Entry] = []
-        # Of a round: until when it goes, and what has joined it too late; that comes before all else in the next.
-        self._until_ns: float = -math.inf
-        self._left: list[_Entry] = []
-        self._joined: list[_Entry] = []
+        self._heap: list[int] = []
+        # Of a round: before which entry it ends, and what has joined it too late; that is left for the next.
+        self._before = _NO_ROUND
+        self._left: list[int] = []
+        self._joined: list[int] = []
         self._dead = 0
 
     def __len__(self) -> int:
         """How many entries there are, dead ones included."""
         return len(self._heap) + len(self._left) + len(self._joined)
 
+    @property
+    def pending(self) -> int:
+        """How many deadlines are still to fire."""
+        return len(self._alive)
+
     def insert(self, deadline: Deadline) -> None:
-        entry = (deadline.due_ns, next(self._numbers), deadline)
-        heapq.heappush(self._joined if deadline.due_ns <= self._until_ns else self._heap, entry)
-        self.pending += 1
+        entry = deadline.entry = (deadline.due_ns << _NUMBER_BITS) + next(self._numbers)
+        self._alive[entry] = deadline
+        heapq.heappush(self._joined if entry < self._before else self._heap, entry)
 
     def cancel(self, deadline: Deadline) -> bool:
         """Call a deadline off; the answer is whether that has prevented a call."""
         deadline.cancelled = True
-        if deadline.callback is None:
+        if self._alive.get(deadline.entry) is not deadline:
             return False
+        del self._alive[deadline.entry]
         deadline.callback = None
-        self.pending -= 1
         self.cancelled_count += 1
         self._dead += 1
-        if self._dead > _FEW_DEAD and self._dead > self.pending:
+        if self._dead > _FEW_DEAD and self._dead > len(self._alive):
             self._sweep()
         return True
 
     def take(self, now_ns: int) -> Firing | None:
         """The next of this round, which begins with the first; None, and the round is over."""
-        if self._until_ns == -math.inf:
-            self._until_ns = now_ns
+        if self._before == _NO_ROUND:
+            self._before = (now_ns + 1) << _NUMBER_BITS
         deadline = self._pop()
         if deadline is None:
-            self._until_ns = -math.inf
+            self._before = _NO_ROUND
             self._left, self._joined = self._joined, self._left
             return None
         due_ns = deadline.due_ns
         callback = deadline.fire(now_ns)
-        self.pending -= 1
         if deadline.callback is not None:
             self.insert(deadline)
         return Firing(deadline, callback, due_ns)
@@ -187,39 +200,38 @@ class Deadlines:
         left, heap = self._left, self._heap
         while True:
             first = left if left and (not heap or left[0] < heap[0]) else heap
-            if not first or first[0][0] > self._until_ns:
+            if not first or first[0] >= self._before:
                 return None
-            deadline = heapq.heappop(first)[2]
-            if deadline.callback is not None:
+            deadline = self._alive.pop(heapq.heappop(first), None)
+            if deadline is not None:
                 return deadline
             self._dead -= 1
 
     def next_ns(self) -> int | None:
         """When the next one is due; None when there is none."""
-        least_ns = None
+        least = None
         for heap in (self._heap, self._left, self._joined):
-            while heap and heap[0][2].callback is None:
+            while heap and heap[0] not in self._alive:
                 heapq.heappop(heap)
                 self._dead -= 1
-            if heap and (least_ns is None or heap[0][0] < least_ns):
-                least_ns = heap[0][0]
-        return least_ns
+            if heap and (least is None or heap[0] < least):
+                least = heap[0]
+        return None if least is None else least >> _NUMBER_BITS
 
     def drop(self) -> list[Callback]:
         """Forget everything; the answer is what will not be called now."""
-        entries = [*self._heap, *self._left, *self._joined]
-        dropped = [deadline.callback for _, _, deadline in entries if deadline.callback is not None]
-        for _, _, deadline in entries:
+        dropped = [deadline.callback for deadline in self._alive.values() if deadline.callback is not None]
+        for deadline in self._alive.values():
             deadline.callback = None
-        for heap in (self._heap, self._left, self._joined):
-            heap.clear()
-        self.pending = self._dead = 0
-        self._until_ns = -math.inf
+        for entries in (self._alive, self._heap, self._left, self._joined):
+            entries.clear()
+        self._dead = 0
+        self._before = _NO_ROUND
         return dropped
 
     def _sweep(self) -> None:
         for heap in (self._heap, self._left, self._joined):
-            heap[:] = [entry for entry in heap if entry[2].callback is not None]
+            heap[:] = [entry for entry in heap if entry in self._alive]
             heapq.heapify(heap)
         self._dead = 0
 
