@@ -644,3 +644,11 @@ async def test_a_function_daemon_is_made_of_its_ends_too() -> None:
     channel: Channel[Frame] = open_channel(1)
     made = build(watch, {"frames": channel.recv}, {"every": 3})
     assert re.match(r"<daemon 'watcher'>", repr(made))
+
+
+@daemon
+async def label(ctx: Context, name: str, fn: int) -> None: ...
+
+
+def test_a_parameter_of_a_function_may_have_any_name() -> None:
+    assert repr(build(label, {}, {"name": "x", "fn": 1})) == "<daemon 'label'>"

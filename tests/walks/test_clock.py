@@ -1,5 +1,6 @@
 """Deadlines of daemons in real processes, and what the death of the clock or of a daemon does to them."""
 
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from geartrain import Pipeline, ReactorClock
 from geartrain.engine.launcher import Launcher
-from tests.walks.timing import Mortal, Sensor, Setter, Taker, Watchdog
+from tests.walks.timing import Gambler, Mortal, Sensor, Setter, Taker, Watchdog
 
 PATIENCE_S = 30
 
@@ -111,6 +112,33 @@ async def test_what_a_former_life_of_a_daemon_had_scheduled_never_comes(
     assert (tmp_path / "ledger").read_text().splitlines() == ["fired second"]
     # The clock keeps them no longer.
     assert re.search(r"[56] dropped", "".join(launcher.last_lines["clock"]))
+
+
+@pytest.mark.soak
+async def test_whoever_dies_at_random_each_deadline_of_a_life_comes_once(anyio_backend: Loop, tmp_path: Path) -> None:
+    names = ["a", "b", "c"]
+    pipeline = Pipeline("gamble", backend=anyio_backend)
+    for name in names:
+        config: dict[str, object] = {"ledger": str(tmp_path / name), "for_s": 3}
+        pipeline.add(Gambler, name=name, on_error="restart", config=config)
+
+    async def kill(launcher: Launcher) -> None:
+        await launcher.gate.wait()
+        with anyio.move_on_after(10):
+            while True:
+                await anyio.sleep(random.uniform(0.05, 0.6))
+                who = random.choice([*names, "clock", "clock"])
+                if who in launcher.present:
+                    launcher.kill(who)
+
+    await run(pipeline, kill)
+    for name in names:
+        lines = [tuple(line.split()) for line in (tmp_path / name).read_text().splitlines()]
+        came = [line[1:] for line in lines if line[0] == "came"]
+        assert len(came) == len(set(came))
+        [last] = [line[1] for line in lines if line[0] == "done"]
+        was_set = {line[1:] for line in lines if line[0] == "set" and line[1] == last}
+        assert {line for line in came if line[0] == last} == was_set
 
 
 # -- planes -----------------------------------------------------------------------------------------------------------

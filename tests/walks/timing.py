@@ -1,10 +1,11 @@
 """Daemons with deadlines, for pipelines of tests: they run in processes of their own, and write down what came."""
 
 import os
+import random
 
 import anyio
 
-from geartrain import Context, Daemon, Deadlines, Planes, ReceiveStream, SendStream
+from geartrain import Context, Daemon, Deadlines, Fired, Planes, ReceiveStream, SendStream
 from tests.walks.calling import Book
 from tests.walks.parts import misbehave
 
@@ -107,3 +108,32 @@ class Watchdog(Daemon):
     async def run(self, ctx: Context) -> None:
         async for change in self.planes:
             self.ledger.write("stale" if change.stale else "fresh", change.channel)
+
+
+class Gambler(Daemon):
+    """Sets deadlines at random and writes down what it set and what came; killed, its next life begins from nothing."""
+
+    def __init__(self, deadlines: Deadlines, ledger: str, for_s: float) -> None:
+        self.deadlines = deadlines
+        self.ledger = Book(ledger)
+        self.for_s = for_s
+        self.left = 0
+
+    async def run(self, ctx: Context) -> None:
+        until_s = ctx.clock.now() + self.for_s
+        while ctx.clock.now() < until_s:
+            for _ in range(random.randrange(30)):
+                made = await self.deadlines.schedule_after(random.choice([0, 0.01, 0.1, 0.5, 1]), name=str(os.getpid()))
+                self.ledger.write("set", os.getpid(), made.number)
+                self.left += 1
+            await ctx.clock.sleep(0.01)
+            while self.deadlines.has_item():
+                self.take(self.deadlines.receive_nowait())
+        while self.left:
+            self.take(await self.deadlines.receive())
+        self.ledger.write("done", os.getpid())
+
+    def take(self, fired: Fired) -> None:
+        assert fired.name == str(os.getpid())
+        self.ledger.write("came", os.getpid(), fired.number)
+        self.left -= 1

@@ -42,7 +42,7 @@ class FunctionDaemon(Daemon, Generic[P]):
     """A daemon whose `run` is a function."""
 
     def __init__(
-        self, fn: Callable[Concatenate[Context, P], Awaitable[object]], name: str, *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Context, P], Awaitable[object]], name: str, /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
         _check_arguments(fn, args, kwargs)
         self.name = name
