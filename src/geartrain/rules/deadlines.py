@@ -151,7 +151,6 @@ class Deadlines:
         self._before = _NO_ROUND
         self._left: list[int] = []
         self._joined: list[int] = []
-        self._dead = 0
 
     def __len__(self) -> int:
         """How many entries there are, dead ones included."""
@@ -175,8 +174,8 @@ class Deadlines:
         del self._alive[deadline.entry]
         deadline.callback = None
         self.cancelled_count += 1
-        self._dead += 1
-        if self._dead > _FEW_DEAD and self._dead > len(self._alive):
+        dead = len(self._heap) + len(self._left) + len(self._joined) - len(self._alive)
+        if dead > _FEW_DEAD and dead > len(self._alive):
             self._sweep()
         return True
 
@@ -205,7 +204,6 @@ class Deadlines:
             deadline = self._alive.pop(heapq.heappop(first), None)
             if deadline is not None:
                 return deadline
-            self._dead -= 1
 
     def next_ns(self) -> int | None:
         """When the next one is due; None when there is none."""
@@ -213,7 +211,6 @@ class Deadlines:
         for heap in (self._heap, self._left, self._joined):
             while heap and heap[0] not in self._alive:
                 heapq.heappop(heap)
-                self._dead -= 1
             if heap and (least is None or heap[0] < least):
                 least = heap[0]
         return None if least is None else least >> _NUMBER_BITS
@@ -225,7 +222,6 @@ class Deadlines:
             deadline.callback = None
         for entries in (self._alive, self._heap, self._left, self._joined):
             entries.clear()
-        self._dead = 0
         self._before = _NO_ROUND
         return dropped
 
@@ -233,7 +229,6 @@ class Deadlines:
         for heap in (self._heap, self._left, self._joined):
             heap[:] = [entry for entry in heap if entry in self._alive]
             heapq.heapify(heap)
-        self._dead = 0
 
 
 def ns_rounded_up(seconds: float) -> int:
