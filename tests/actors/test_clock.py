@@ -265,3 +265,27 @@ def test_changes_wait_for_who_looks_late_in_their_order(loop: Loop) -> None:
         (3, "readings stale", 2),
         (5, "readings fresh", 3),
     ]
+
+
+# -- time that nobody needs -------------------------------------------------------------------------------------------
+
+
+@daemon
+async def idle(ctx: Context, deadlines: Deadlines) -> None:
+    async for fired in deadlines:
+        TOLD.append((ctx.clock.now(), fired.name, 0))
+    TOLD.append((ctx.clock.now(), "end", 0))
+
+
+@both_loops
+def test_who_waits_for_deadlines_that_nobody_has_set_only_waits_for_its_stop(loop: Loop) -> None:
+    pipeline = Pipeline("idle", backend=loop)
+    pipeline.add(idle)
+    geartrain.run(pipeline, in_process=True, clock=SimClock())
+    assert TOLD == [(0, "end", 0)]
+
+
+@both_loops
+def test_no_time_passes_for_a_channel_that_has_ended(loop: Loop) -> None:
+    watched(loop, 1, 0.125)
+    assert TOLD == [(1.125, "end", 0)]

@@ -56,10 +56,11 @@ def test_whoever_wants_to_know_is_told_of_ticks_and_the_end() -> None:
     plane, _ = in_memory()
     told: list[int] = []
     plane.ticked = lambda: told.append(plane.snapshot(1_000).seq)
+    plane.ended = lambda: told.append(0)
     plane.tick()
     plane.tick()
     plane.end()
-    assert told == [1, 2, 2]
+    assert told == [1, 2, 0]
 
 
 def test_what_one_has_written_another_reads_and_the_next_one_goes_on(tmp_path: Path) -> None:

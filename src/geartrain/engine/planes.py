@@ -24,8 +24,8 @@ class WatchedPlane:
 
     def __init__(self, words: PlaneWords) -> None:
         self._words = words
-        self._ticked = Bell()
-        words.ticked = self._ticked.ring
+        self._ticked, self._ended = Bell(), Bell()
+        words.ticked, words.ended = self._ticked.ring, self._end
 
     @property
     def name(self) -> str:
@@ -42,9 +42,21 @@ class WatchedPlane:
         """Return when it may be another than now: at the end of its budget, or, if it is not fresh, at a tick."""
         known = self.snapshot(clock.now_ns())
         if known.seq and not known.stale and not self.is_over:
-            await clock.wait_until_ns(known.last_mono_ns + known.staleness_budget_ns + 1)
+            await self._end_of_budget(clock, known.last_mono_ns + known.staleness_budget_ns + 1)
         else:
             await self._next_tick(clock, known)
+
+    def _end(self) -> None:
+        self._ended.ring()
+        self._ticked.ring()
+
+    async def _end_of_budget(self, clock: Clock, until_ns: int) -> None:
+        if self._words.is_shared:
+            await clock.wait_until_ns(until_ns)
+            return
+        # Under virtual time nobody waits for what will not come.
+        with clock.move_on_after((until_ns - clock.now_ns()) / 1e9):
+            await self._ended.wait()
 
     async def _next_tick(self, clock: Clock, known: PlaneSnapshot) -> None:
         pause_s = min(max(known.staleness_budget_ns / 1e9 / _LOOKS, _LOOK_LEAST_S), _LOOK_MOST_S)

@@ -32,6 +32,7 @@ class PlaneWords:
         # Whether another process may tick it, so that nobody is told when.
         self.is_shared = is_shared
         self.ticked: Callable[[], None] | None = None
+        self.ended: Callable[[], None] | None = None
         self._words = words
         self._now_ns = now_ns
 
@@ -69,8 +70,8 @@ class PlaneWords:
     def end(self) -> None:
         """Nothing will come any more, and nobody waits for it: from now on it is not stale."""
         self._words[_OVER] = 1
-        if self.ticked is not None:
-            self.ticked()
+        if self.ended is not None:
+            self.ended()
 
     @property
     def is_over(self) -> bool:
