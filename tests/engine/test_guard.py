@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -346,7 +346,9 @@ async def test_two_hundred_random_kills_and_stops_leave_nothing(
             for _ in range(chance.randrange(3)):
                 run.guard.signal(chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
             victim = chance.choice([run.guard.pid, *run.family[:2]])
-            os.kill(victim, signal.SIGKILL)
+            # The signals may have ended it already.
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
             await all_ended(nothing_left)
             await run.ends()
         # Who is killed before it has come to guard anything has not got so far as to remove it.

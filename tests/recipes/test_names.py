@@ -71,7 +71,7 @@ import importlib, itertools, sys
 FORMER = {former!r}
 
 def forget():
-    for name in [name for name in sys.modules if name.startswith("geartrain")]:
+    for name in [name for name in sys.modules if name.startswith("geartrain.recipes")]:
         del sys.modules[name]
 
 def first_then(first, second):

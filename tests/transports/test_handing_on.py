@@ -89,7 +89,7 @@ async def assert_a_chain_loses_nothing(
 
 @pytest.mark.parametrize("loops", [["asyncio"], ["trio"], ["asyncio", "trio"]], ids="+".join)
 async def test_a_relay_that_is_killed_loses_nothing(folder: Path, relays: list[Relay], loops: list[str]) -> None:
-    await assert_a_chain_loses_nothing(folder, relays, loops, total=3_000, kills=4, maxsize=8, seed=len(loops))
+    await assert_a_chain_loses_nothing(folder, relays, loops, total=1_500, kills=2, maxsize=8, seed=len(loops))
 
 
 @pytest.mark.soak

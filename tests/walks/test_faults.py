@@ -47,17 +47,13 @@ WAYS = ("return", *RAISES, *ENDS)
 
 # Not those that test_pipelines.py has.
 SHARP: tuple[Cell, ...] = (
-    ("shutdown", "on_start", "raise"),
     ("shutdown", "on_start", "die"),
     ("shutdown", "run", "exit"),
-    ("shutdown", "on_stop", "group"),
     ("shutdown", "on_stop", "crash"),
-    ("restart", "on_start", "raise"),
     ("restart", "on_start", "vanish"),
     ("restart", "run", "group"),
     ("restart", "on_stop", "raise"),
     ("ignore", "on_start", "group"),
-    ("ignore", "on_start", "exit"),
     ("ignore", "on_stop", "raise"),
 )
 
