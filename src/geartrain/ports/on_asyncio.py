@@ -144,7 +144,9 @@ class _Edge:
         work()
         if not getattr(loop, "_ready", True):
             for fd in self._linger.before_sleep():
-                self._watched[fd]()
+                # One of them may have ended another.
+                if fd in self._watched:
+                    self._watched[fd]()
 
 
 _edges: WeakKeyDictionary[asyncio.AbstractEventLoop, _Edge] = WeakKeyDictionary()
