@@ -212,3 +212,16 @@ def test_nothing_is_settled_before_what_came_of_it_and_everything_in_the_end(eve
     stable = list(sent)
     settle()
     assert done == taken
+
+
+def test_a_repeat_of_a_former_life_is_one_also_when_the_next_life_of_its_writer_has_been_met() -> None:
+    custody = Custody()
+    custody.took(0, repeat(5))
+    # Whoever asks past an item names the present life of its writer, of which nothing has been taken yet.
+    custody.released(0, Mark(2, 0), [1])
+    assert not custody.repeats
+    custody.took(0, repeat(6))
+    assert custody.repeats
+    custody.released(0, Mark(2, 0), [2])
+    custody.took(0, Mark(2, 1))
+    assert not custody.repeats

@@ -34,7 +34,7 @@ class Custody:
 
     def __init__(self) -> None:
         self._releases: deque[_Release] = deque()
-        self._released: dict[int, Mark] = {}
+        # The repeat that was taken last from each input that still has one in hand.
         self._repeated: dict[int, Mark] = {}
         self._held: dict[int, Mark] | None = None
 
@@ -46,8 +46,7 @@ class Custody:
     @property
     def repeats(self) -> bool:
         """Whether a repeated item is in hand, so that what is sent now is a repeat too."""
-        released = self._released
-        return any(input not in released or mark > released[input] for input, mark in self._repeated.items())
+        return bool(self._repeated)
 
     def released(self, input: int, upto: Mark, sent: Sequence[int]) -> None:
         """The daemon has asked past this item, or declared it done. `sent` is how many each output has accepted."""
@@ -57,7 +56,11 @@ class Custody:
             self._release({input: _bare(upto)}, tuple(sent))
 
     def _release(self, upto: Mapping[int, Mark], sent: tuple[int, ...]) -> None:
-        self._released.update(upto)
+        # A release is about what was in hand then. It may name the next life of the writer already, of whose former life
+        # more is taken after it: those are repeats all the same.
+        for input, mark in upto.items():
+            if input in self._repeated and self._repeated[input] <= mark:
+                del self._repeated[input]
         if self._releases and self._releases[-1].sent == sent:
             self._releases[-1].upto.update(upto)
         else:
