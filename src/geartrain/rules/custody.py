@@ -56,8 +56,8 @@ class Custody:
             self._release({input: _bare(upto)}, tuple(sent))
 
     def _release(self, upto: Mapping[int, Mark], sent: tuple[int, ...]) -> None:
-        # A release is about what was in hand then. It may name the next life of the writer already, of whose former life
-        # more is taken after it: those are repeats all the same.
+        # A release is about what was in hand then. It may name the next life of the writer already; what is taken of
+        # the former one after that is a repeat all the same.
         for input, mark in upto.items():
             if input in self._repeated and self._repeated[input] <= mark:
                 del self._repeated[input]
