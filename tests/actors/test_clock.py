@@ -195,7 +195,9 @@ class Client(Daemon):
 
 @both_loops
 @pytest.mark.parametrize("seed", range(12))
-def test_however_often_a_clock_dies_every_deadline_comes_once(loop: Loop, seed: int) -> None:
+def test_however_often_a_clock_dies_every_deadline_comes_once(
+    loop: Loop, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         clock = SimClock()
         chance = random.Random(seed)
@@ -208,8 +210,8 @@ def test_however_often_a_clock_dies_every_deadline_comes_once(loop: Loop, seed: 
             await clock.advance(200)
             await supervisor.stop(grace=0)
 
-    logging.getLogger("geartrain").setLevel(logging.CRITICAL)
-    simulate(main, backend=loop)
+    with caplog.at_level(logging.CRITICAL, "geartrain"):
+        simulate(main, backend=loop)
     assert [what for _, what, _ in TOLD] == ["all came"] * 3
 
 
