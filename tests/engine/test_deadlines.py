@@ -130,10 +130,27 @@ async def test_a_delay_that_is_none_is_refused_and_nothing_is_scheduled(anyio_ba
     for schedule in (pair.end.schedule_after, pair.end.schedule_every):
         with pytest.raises((BadType, BadValue)):
             await schedule(delay_s)
-    for due_ns in (-1, 1.5, True):
+    for due_ns in (-1, 1.5, True, 1 << 63):
         with pytest.raises((BadType, BadValue)):
             await pair.end.schedule_at(due_ns)  # type: ignore[arg-type]
     assert pair.end.deadline_stats().scheduled == 0
+
+
+@pytest.mark.parametrize(("name", "said"), [(3, "must be a string, got 3"), (print, "async for fired in deadlines")])
+async def test_a_name_that_is_none_is_refused_before_it_would_end_the_channel(
+    anyio_backend: str, name: Any, said: str
+) -> None:
+    pair = Pair()
+    for schedule in (pair.end.schedule_at, pair.end.schedule_after, pair.end.schedule_every):
+        with pytest.raises(BadType, match=said):
+            await schedule(1, name)
+    assert (pair.asked(), pair.end.deadline_stats().scheduled) == ([], 0)
+
+
+@pytest.mark.parametrize("what", [None, 1, "retry"])
+async def test_only_what_was_scheduled_can_be_cancelled(anyio_backend: str, what: Any) -> None:
+    with pytest.raises(BadType, match=r"cancel\(\) takes what schedule_at"):
+        await Pair().end.cancel(what)
 
 
 async def test_planes_tell_each_change_once_whoever_repeats_it(anyio_backend: str) -> None:

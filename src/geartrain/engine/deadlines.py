@@ -17,7 +17,16 @@ from typing import Generic, TypeVar
 from geartrain.engine.channel import open_channel
 from geartrain.engine.ends import Asker, Channel, ChannelStats, ReceiveStream, SendStream
 from geartrain.engine.signal import Lock
-from geartrain.errors import ChannelClosed, ChannelInUse, PeerLost, PeerRefused, WireError, WouldBlock
+from geartrain.errors import (
+    BadType,
+    BadValue,
+    ChannelClosed,
+    ChannelInUse,
+    PeerLost,
+    PeerRefused,
+    WireError,
+    WouldBlock,
+)
 from geartrain.ports.clock import Clock, WallClock
 from geartrain.ports.turns import Owner
 from geartrain.rules.appointments import (
@@ -42,6 +51,8 @@ T = TypeVar("T")
 
 # Nobody makes an appointment for later than this, and a sum of it is still a time.
 _LATEST_S = 1e9
+# Of a moment: what fits into a message, and the clock takes. In 292 years.
+_LATEST_NS = (1 << 63) - 1
 
 _GONE = (ChannelClosed, PeerLost, PeerRefused, WireError)
 
@@ -209,11 +220,15 @@ class Deadlines(_ClockEnd[Fired]):
         Cancelled, nothing is scheduled.
         """
         whole("schedule_at() due_ns", due_ns, least=0)
+        if due_ns > _LATEST_NS:
+            raise BadValue(f"schedule_at() due_ns must be below 2**63, which is in 292 years, got {due_ns!r}")
+        _check_name(name)
         return await self._schedule(lambda: self._diary.once(due_ns, name))
 
     async def schedule_after(self, delay_s: float, name: str = "") -> Appointment:
         """In so many seconds from now. Cancelled, nothing is scheduled."""
         due_ns = self._clock.now_ns() + _ns("schedule_after() delay_s", delay_s)
+        _check_name(name)
         return await self._schedule(lambda: self._diary.once(due_ns, name))
 
     async def schedule_every(self, period_s: float, name: str = "", missed: Missed = "skip") -> Appointment:
@@ -222,6 +237,7 @@ class Deadlines(_ClockEnd[Fired]):
         What had passed before it could be told is counted in `missed`, or with "burst" comes one after another.
         """
         one_of("schedule_every() missed", missed, MISSED)
+        _check_name(name)
         period_ns = max(1, _ns("schedule_every() period_s", period_s, least=1e-9))
         now_ns = self._clock.now_ns()
         return await self._schedule(lambda: self._diary.periodic(now_ns, period_ns, name, missed))
@@ -238,6 +254,8 @@ class Deadlines(_ClockEnd[Fired]):
 
     async def cancel(self, appointment: Appointment) -> bool:
         """It does not come any more, from this moment on; then the clock is told. False when it has come before."""
+        if not isinstance(appointment, Appointment):
+            raise BadType(f"cancel() takes what schedule_at(), _after() or _every() has returned, got {appointment!r}")
         taken = self._next
         was_next = taken is not None and taken.number == appointment.number
         if was_next:
@@ -332,3 +350,15 @@ def _opened(maxsize: int, name: str) -> tuple[Channel[Asked], Channel[Told]]:
 
 def _ns(what: str, seconds: float, least: float = 0) -> int:
     return ns_rounded_up(number(what, seconds, least=least, most=_LATEST_S))
+
+
+def _check_name(name: object) -> None:
+    """Here, for in the process of the clock it would be the end of the channel."""
+    if isinstance(name, str):
+        return
+    if callable(name):
+        raise BadType(
+            f"a deadline of a pipeline calls nothing, got {name!r}; give it a name, as name='retry', and take what "
+            "comes by `async for fired in deadlines`"
+        )
+    raise BadType(f"a deadline's name must be a string, got {name!r}")
