@@ -38,7 +38,7 @@ async def seen_in_virtual_time() -> list[tuple[float, bool]]:
 
     async def watch() -> None:
         for _ in range(4):
-            await plane.changed(clock)
+            await plane.changed(clock, plane.snapshot(clock.now_ns()))
             seen.append((clock.now(), plane.snapshot(clock.now_ns()).stale))
             if words.snapshot(0).seq == 2:
                 words.end()
@@ -64,14 +64,45 @@ async def test_a_plane_that_another_process_ticks_is_looked_at(anyio_backend: st
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_later, there.tick)
-            await plane.changed(clock)
-        await plane.changed(clock)
+            await plane.changed(clock, plane.snapshot(clock.now_ns()))
+        await plane.changed(clock, plane.snapshot(clock.now_ns()))
         assert plane.snapshot(clock.now_ns()).stale
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_later, there.end)
-            await plane.changed(clock)
+            await plane.changed(clock, plane.snapshot(clock.now_ns()))
     assert plane.is_over
     assert not plane.snapshot(clock.now_ns()).stale
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("meanwhile", ["its budget ends", "it ticks", "it ends"])
+def test_what_becomes_of_a_plane_between_a_look_and_the_wait_is_not_missed(loop: Loop, meanwhile: str) -> None:
+    assert simulate(looked_twice, meanwhile, backend=loop)
+
+
+async def looked_twice(meanwhile: str) -> bool:
+    clock = SimClock()
+    words = PlaneWords.in_memory("frames", 10**9, clock.now_ns)
+    [plane] = PlaneBoard([words])
+    words.tick()
+    await clock.advance(1 if meanwhile == "its budget ends" else 2)
+    known = plane.snapshot(clock.now_ns())
+    if meanwhile == "its budget ends":
+        await clock.advance(0.1)
+    else:
+        (words.tick if meanwhile == "it ticks" else words.end)()
+    has_changed = anyio.Event()
+
+    async def watch() -> None:
+        await plane.changed(clock, known)
+        has_changed.set()
+
+    # Nothing else will ever happen: to wait now is to wait for ever.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await clock.advance(10)
+        tasks.cancel_scope.cancel()
+    return has_changed.is_set()
 
 
 async def _later(work: Callable[[], None]) -> None:

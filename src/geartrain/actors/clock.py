@@ -40,6 +40,7 @@ from geartrain.rules.appointments import (
     together,
 )
 from geartrain.rules.deadlines import Deadline
+from geartrain.rules.planes import PlaneSnapshot
 
 # A daemon that had no room to answer a hello gets another after this.
 _HELLO_S = 0.1
@@ -136,7 +137,8 @@ class Desk:
             self._set(appointment)
         self._wants_planes = word.wants_planes
         for plane in self._board:
-            self.tell_plane(_state(plane, self._clock.now_ns()))
+            now_ns = self._clock.now_ns()
+            self.tell_plane(_change(plane.snapshot(now_ns), now_ns))
         self.end_if_over()
 
     def _set(self, appointment: Appointment) -> None:
@@ -264,20 +266,21 @@ async def _watch(plane: WatchedPlane, ctx: Context, desks: Sequence[Desk]) -> No
     stale_since_ns: int | None = None
     now_ns = ctx.clock.now_ns()
     while True:
-        change = _state(plane, now_ns)
+        known = plane.snapshot(now_ns)
+        change = _change(known, now_ns)
         if change.stale and stale_since_ns is None:
             stale_since_ns = now_ns
             ctx.logger.warning("channel %r is stale: nothing has come for %.3g s", plane.name, change.age_ns / 1e9)
             _tell_all(desks, change)
         elif not change.stale and stale_since_ns is not None:
-            how = "over" if plane.is_over else "fresh again"
+            how = "over" if known.is_over else "fresh again"
             ctx.logger.warning("channel %r is %s after %.3g s", plane.name, how, (now_ns - stale_since_ns) / 1e9)
             stale_since_ns = None
             _tell_all(desks, change)
-        if plane.is_over:
+        if known.is_over:
             for desk in desks:
                 desk.end_if_over()
-        await plane.changed(ctx.clock)
+        await plane.changed(ctx.clock, known)
         now_ns = ctx.clock.now_ns()
 
 
@@ -286,9 +289,8 @@ def _tell_all(desks: Sequence[Desk], change: PlaneChange) -> None:
         desk.tell_plane(change)
 
 
-def _state(plane: WatchedPlane, now_ns: int) -> PlaneChange:
-    now = plane.snapshot(now_ns)
-    return PlaneChange(plane.name, now.stale, now.age_ns, now_ns, now.seq)
+def _change(now: PlaneSnapshot, now_ns: int) -> PlaneChange:
+    return PlaneChange(now.name, now.stale, now.age_ns, now_ns, now.seq)
 
 
 def _summary(scheduler: DeadlineScheduler, dropped: Dropped) -> str:

@@ -38,10 +38,14 @@ class WatchedPlane:
     def snapshot(self, now_ns: int) -> PlaneSnapshot:
         return self._words.snapshot(now_ns)
 
-    async def changed(self, clock: Clock) -> None:
-        """Return when it may be another than now: at the end of its budget, or, if it is not fresh, at a tick."""
-        known = self.snapshot(clock.now_ns())
-        if known.seq and not known.stale and not self.is_over:
+    async def changed(self, clock: Clock, known: PlaneSnapshot) -> None:
+        """Return when it may be another than known: at the end of its budget, or, if it was not fresh, at a tick.
+
+        `known` is what the last look has found: what has become of it since then is found by no second one.
+        """
+        if self.is_over != known.is_over:
+            return
+        if known.seq and not known.stale and not known.is_over:
             await self._end_of_budget(clock, known.last_mono_ns + known.staleness_budget_ns + 1)
         else:
             await self._next_tick(clock, known)
@@ -60,8 +64,7 @@ class WatchedPlane:
 
     async def _next_tick(self, clock: Clock, known: PlaneSnapshot) -> None:
         pause_s = min(max(known.staleness_budget_ns / 1e9 / _LOOKS, _LOOK_LEAST_S), _LOOK_MOST_S)
-        was_over = self.is_over
-        while self.is_over == was_over and self.snapshot(clock.now_ns()).seq == known.seq:
+        while self.is_over == known.is_over and self.snapshot(clock.now_ns()).seq == known.seq:
             if self._words.is_shared:
                 await clock.sleep(pause_s)
             else:

@@ -16,7 +16,10 @@ NEVER = -1
 
 
 class PlaneSnapshot(Struct, frozen=True, kw_only=True):
-    """A plane at one moment. `age_ns` and `last_mono_ns` are -1 for one that has never ticked."""
+    """A plane at one moment. `age_ns` and `last_mono_ns` are -1 for one that has never ticked.
+
+    One that is over, as a channel that has ended, is expected to tick no more, and not stale.
+    """
 
     name: str
     seq: int
@@ -25,6 +28,7 @@ class PlaneSnapshot(Struct, frozen=True, kw_only=True):
     stale: bool
     staleness_budget_ns: int
     regressions: int
+    is_over: bool = False
 
 
 class Plane:
@@ -103,4 +107,5 @@ def snapshot(
         stale=age_ns > budget_ns and not is_over,
         staleness_budget_ns=budget_ns,
         regressions=regressions,
+        is_over=is_over,
     )
