@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from geartrain.faces.bench_clock import KNEE_P99_NS, Rate, knee_curve, rates_in_words
+from geartrain.faces.bench_clock import KNEE_P99_NS, Rate, knee_curve, pipeline_of, rates_in_words
 from geartrain.rules.plots import svg
+from geartrain.rules.storm import StormPlan
 
 PATIENCE_S = 60
 
@@ -39,6 +40,12 @@ def test_a_storm_is_told_as_a_table_as_json_and_as_a_picture(
     assert said["facts"]["digest"] == said["digest"]
     assert said["facts"]["early"] == 0
     assert ElementTree.parse(tmp_path / "out" / "clock.svg").getroot().tag.endswith("svg")
+
+
+def test_a_storm_goes_on_until_all_has_been_sent_however_long() -> None:
+    """A pipeline of system daemons only is stopped two seconds after its start: nobody is left whom they could serve."""
+    daemons = pipeline_of(StormPlan(), "asyncio", Path("facts.json")).spec.daemons
+    assert [(daemon.name, daemon.is_system) for daemon in daemons] == [("source", False), ("fold", False)]
 
 
 def test_a_gate_that_has_not_held_ends_with_1_and_says_what(tmp_path: Path) -> None:

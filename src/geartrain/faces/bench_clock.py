@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from geartrain.actors.storm import StormFold, StormSource
 from geartrain.engine.pipeline import Pipeline, run
 from geartrain.errors import GeartrainError
 from geartrain.faces.looks import in_columns
+from geartrain.faces.storm import StormFold, StormSource
 from geartrain.rules.histogram import HistogramState, LatencyHistogram
 from geartrain.rules.pipeline import Backend
 from geartrain.rules.plots import Axis, Guide, Line, Plot, Tick, svg
@@ -75,14 +75,18 @@ def measured(plan: StormPlan, backend: Backend, gate: StormGate) -> Measured:
 def _run(plan: StormPlan, backend: Backend) -> StormFacts:
     with TemporaryDirectory(prefix="geartrain-storm-") as folder:
         report = Path(folder) / "facts.json"
-        pipeline = Pipeline("storm", backend, spares=0)
-        source = pipeline.add(StormSource, name="source", config={"plan": plan})
-        fold = pipeline.add(StormFold, name="fold", config={"plan": plan, "report": str(report)})
-        pipeline.connect(source.out, fold.events, maxsize=1024)
-        run(pipeline)
+        run(pipeline_of(plan, backend, report))
         if not report.exists():
             raise NotMeasured("the storm has ended and its consumer has written no report")
         return msgspec.json.decode(report.read_bytes(), type=StormFacts)
+
+
+def pipeline_of(plan: StormPlan, backend: Backend, report: Path) -> Pipeline:
+    pipeline = Pipeline("storm", backend, spares=0)
+    source = pipeline.add(StormSource, name="source", config={"plan": plan})
+    fold = pipeline.add(StormFold, name="fold", config={"plan": plan, "report": str(report)})
+    pipeline.connect(source.out, fold.events, maxsize=1024)
+    return pipeline
 
 
 def knee(plan: StormPlan, backend: Backend) -> Iterator[Rate]:

@@ -3,6 +3,7 @@
     StormSource   --- events --->   StormFold     stamps reactions, fires deadlines, writes what it has seen
 
 The source keeps an absolute grid: late once, it sends at once what is overdue, so a slow consumer makes nothing better.
+They are no system daemons, which keep nobody alive: a pipeline of nothing else is over before it has begun.
 """
 
 import random
