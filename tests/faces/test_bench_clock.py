@@ -43,7 +43,7 @@ def test_a_storm_is_told_as_a_table_as_json_and_as_a_picture(
 
 
 def test_a_storm_goes_on_until_all_has_been_sent_however_long() -> None:
-    """A pipeline of system daemons only is stopped two seconds after its start: nobody is left whom they could serve."""
+    """A pipeline of system daemons only is stopped within two seconds: nobody is left whom they could serve."""
     daemons = pipeline_of(StormPlan(), "asyncio", Path("facts.json")).spec.daemons
     assert [(daemon.name, daemon.is_system) for daemon in daemons] == [("source", False), ("fold", False)]
 
