@@ -248,6 +248,33 @@ async def test_slow_callbacks_leave_others_their_turn_and_are_counted_and_named(
     assert "deadline 'dawdler' took" in caplog.text
 
 
+async def test_a_callback_may_cancel_others_that_are_due_with_it() -> None:
+    calls = Calls(2)
+    async with DeadlineScheduler() as deadlines:
+        due_ns = mono_ns() + MS
+        victims: list[Deadline] = []
+        prevented: list[bool] = []
+        deadlines.schedule_at(due_ns, lambda: prevented.extend(victim.cancel() for victim in victims))
+        victims += [deadlines.schedule_at(due_ns, calls.named("victim")) for _ in range(200)]
+        deadlines.schedule_at(due_ns, calls.named("last"))
+        calls.named("first")()
+        assert await calls.all_made() == ["first", "last"]
+        assert (prevented, deadlines.pending, deadlines.cancelled_count) == ([True] * 200, 0, 200)
+
+
+async def test_a_scheduler_that_is_entered_again_begins_with_nothing_and_has_one_driver() -> None:
+    deadlines = DeadlineScheduler()
+    async with deadlines:
+        deadlines.schedule_after(0.001, fails, name="dropped")
+    calls = Calls(3)
+    async with deadlines:
+        for name in ("1", "2", "3"):
+            deadlines.schedule_at(0, calls.named(name))
+        assert await calls.all_made() == ["1", "2", "3"]
+        await settled()
+        assert (deadlines.wake_count, deadlines.fired_count, deadlines.failed_count) == (1, 3, 0)
+
+
 # -- failing --------------------------------------------------------------------------------------------------------
 
 
@@ -300,7 +327,7 @@ async def test_an_async_callback_is_a_failure_that_says_so() -> None:
         deadlines.schedule_at(0, waits)
         deadlines.schedule_at(1, calls.named("next"))
         await calls.all_made()
-    assert "is async; a deadline calls plain functions only" in str(told)
+    assert "is async; a deadline calls plain functions only: let it set an event" in str(told)
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

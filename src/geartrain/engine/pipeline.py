@@ -304,7 +304,9 @@ class Pipeline:
             else whole("connect() max_deliveries", max_deliveries, least=2),
             transport=transport,
             on_peer_restart=on_peer_restart,
-            stale_after=None if stale_after is None else number("connect() stale_after", stale_after, least=1e-9),
+            stale_after=None
+            if stale_after is None
+            else number("connect() stale_after, in seconds,", stale_after, least=1e-9),
         )
         if channel.name in self._channel_names():
             raise BadValue(f"there is a channel {channel.name!r} already; pass another name=")

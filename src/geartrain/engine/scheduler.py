@@ -258,7 +258,10 @@ class DeadlineScheduler:
             answer = firing.callback()
             if isinstance(answer, CoroutineType):
                 answer.close()
-                raise BadType(f"the callback of {_title(firing)} is async; a deadline calls plain functions only")
+                raise BadType(
+                    f"the callback of {_title(firing)} is async; a deadline calls plain functions only: let it set an "
+                    "event, or send_nowait() to a channel, and do the rest in a task that waits for that"
+                )
         except Exception as error:
             self._report(firing, error)
         took_ns = mono_ns() - began_ns
