@@ -63,6 +63,15 @@ def test_what_makes_no_storm_is_refused_before_anything_runs(tmp_path: Path, opt
     assert not (tmp_path / "out").exists()
 
 
+def test_where_nothing_can_be_written_nothing_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "within"):
+        done = bench(tmp_path, "--out", str(folder))
+        assert done.returncode == 2
+        assert "--out" in done.stderr
+        assert "This takes" not in done.stderr
+
+
 def test_a_knee_is_a_table_and_a_curve_from_the_first_rate_to_the_one_beyond() -> None:
     rates = [
         Rate(offered=1000, done=1000, reaction_p50_ns=100_000, reaction_p99_ns=500_000),

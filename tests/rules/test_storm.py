@@ -89,3 +89,8 @@ def test_a_storm_that_lost_or_changed_an_event_has_not_held() -> None:
 
 def test_a_histogram_that_could_not_hold_all_samples_has_not_held_whatever_it_says() -> None:
     assert held(facts(histogram(1, 1, capacity=1), histogram(1))) == [True, False, True, True]
+
+
+def test_a_storm_too_short_for_a_deadline_says_that_it_has_measured_none() -> None:
+    found = verdicts(facts(histogram(1), histogram()), PLAN, digest_of(PLAN, draws().randrange), StormGate())
+    assert [verdict.found for verdict in found][1:3] == ["0.000 ms", "no samples"]

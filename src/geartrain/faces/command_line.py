@@ -553,8 +553,8 @@ def bench() -> None:
 @click.option("--reaction-p99", "reaction_s", type=Duration(), default="2ms", show_default=True, help="The gate.")
 @click.option("--lateness-p99", "lateness_s", type=Duration(), default="1ms", show_default=True, help="The gate.")
 @click.option("--knee", is_flag=True, help="Then double the rate again and again, until reactions take 10 ms.")
-@click.option("--out", "folder", metavar="DIR", type=click.Path(path_type=Path), default=".bench", show_default=True,
-              help="Where clock.json and the pictures go.")  # fmt: skip
+@click.option("--out", "folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), default=".bench",
+              show_default=True, help="Where clock.json and the pictures go.")  # fmt: skip
 @format_option
 @click.pass_context
 def bench_clock(
@@ -583,6 +583,11 @@ def bench_clock(
     plan = StormPlan(events=events, deadlines=deadlines, burst=burst, every_ns=max(1, ns_rounded_up(every_s)),
                      seed=seed, fold_ns=ns_rounded_up(fold_s))  # fmt: skip
     gate = StormGate(reaction_p99_ns=ns_rounded_up(reaction_s), lateness_p99_ns=ns_rounded_up(lateness_s))
+    # Before minutes are spent on what could not be kept.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.BadParameter(f"{folder} cannot be made: {error.strerror}", ctx, param_hint="'--out'") from None
     click.echo(f"This takes {duration_text(round(plan.seconds, 1))}.", err=True)
     one = bench.measured(plan, backend, gate)
     if form == "table":
