@@ -132,7 +132,7 @@ async def test_a_message_whose_parts_never_end_does_not_fill_our_memory(tmp_path
                 for _ in range(600):
                     raw.sendall(part)
             except (ConnectionError, TimeoutError):
-                pass
+                pytest.xfail("ZeroMQ has cut or left the connection before it was full: nothing is known of its bound")
             await assert_moves(channel.send, channel.recv)
             grown = resident_bytes() - before
     assert grown < GROWTH_MOST_BYTES

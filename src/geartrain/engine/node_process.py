@@ -135,7 +135,12 @@ class NodeProcess(Child):
                 log.close()
             await spare.end()
             return None
-        self._adopt(spare.process, logs)
+        try:
+            self._adopt(spare.process, logs)
+        except ProcessFailed:
+            await self._end_logs()
+            await spare.end()
+            return None
         return spare.control
 
     async def _until_ready(self, began_s: float) -> None:
