@@ -520,7 +520,7 @@ def test_a_type_checker_accepts_ports_that_meet_and_refuses_those_that_do_not(tm
 
 
 class Watchdog(Daemon):
-    def __init__(self, deadlines: Deadlines, planes: Planes) -> None:
+    def __init__(self, deadlines: Deadlines, planes: Planes | None = None) -> None:
         self.deadlines = deadlines
         self.planes = planes
 

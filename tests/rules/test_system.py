@@ -4,12 +4,13 @@ from msgspec.structs import replace
 
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
 from geartrain.rules.signature import ItemType, Port, Signature
-from geartrain.rules.system import CLOCK, completed
+from geartrain.rules.system import CLOCK, completed, faults
 from geartrain.rules.wiring import check
 
 ANY = ItemType(text="Any", shape="")
 ASKS = Signature(ports=(Port(name="deadlines", sends=True, item=ANY, reply=ANY, clock="deadlines"),))
 SERVES = Signature(ports=(Port(name="clients", sends=False, item=ANY, reply=ANY, clock="clients", many=True),))
+HEARS = Signature(ports=(Port(name="planes", sends=True, item=ANY, reply=ANY, clock="planes"),))
 PLAIN = Signature()
 
 
@@ -77,3 +78,25 @@ def test_names_that_are_taken_are_not_taken_twice() -> None:
     spec = completed(replace(pipeline("dog", "clock"), channels=(mine,)), {"dog": ASKS, "clock": PLAIN})
     assert [daemon.name for daemon in spec.daemons] == ["dog", "clock", "clock-2"]
     assert entries(spec)[1] == "dog-deadlines-2: dog.deadlines -> clock-2.clients"
+
+
+def clock(name: str) -> DaemonSpec:
+    return DaemonSpec(name=name, process=name, run=CLOCK)
+
+
+def test_of_several_clocks_one_must_be_left_where_somebody_asks_for_any() -> None:
+    two = pipeline("dog", one=clock("one"), other=clock("other"))
+    signatures = {"dog": ASKS, "one": SERVES, "other": SERVES}
+    (fault,) = faults(two, signatures)
+    assert (fault.key, "one, other" in fault.said) == ("daemons.other.run", True)
+    chosen = ChannelSpec(name="c", writer=PortRef("dog", "deadlines"), reader=PortRef("other", "clients"))
+    assert list(faults(replace(two, channels=(chosen,)), signatures)) == []
+
+
+def test_who_hears_of_stale_channels_where_none_may_be_is_told_so() -> None:
+    (fault,) = faults(pipeline("dog"), {"dog": HEARS})
+    assert (fault.key, "give one a stale_after" in fault.said) == ("daemons.dog.planes", True)
+    watched = ChannelSpec(name="c", writer=None, reader=None, stale_after=0.2)
+    assert list(faults(replace(pipeline("dog"), channels=(watched,)), {"dog": HEARS})) == []
+    (port,) = HEARS.ports
+    assert list(faults(pipeline("dog"), {"dog": Signature(ports=(replace(port, optional=True),))})) == []

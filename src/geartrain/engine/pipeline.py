@@ -40,7 +40,7 @@ from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.simulate import simulate
 from geartrain.errors import BadType, BadValue, CannotLoad, Fault, GeartrainError, PipelineFaulty
 from geartrain.ports.clock import Clock, SimClock
-from geartrain.rules import lifecycle, wiring
+from geartrain.rules import lifecycle, system, wiring
 from geartrain.rules.checks import number, one_of, whole
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.nearest import did_you_mean
@@ -71,7 +71,6 @@ from geartrain.rules.pipeline import (
 from geartrain.rules.pipeline_file import overridden, parsed, port_ref, read, tables_of, usual_maxsize
 from geartrain.rules.restart import RestartPolicy
 from geartrain.rules.signature import Signature
-from geartrain.rules.system import completed
 
 D = TypeVar("D", bound=Daemon)
 T = TypeVar("T")
@@ -379,9 +378,10 @@ class Pipeline:
     def _whole(self) -> tuple[PipelineSpec, tuple[Fault, ...]]:
         """The pipeline as it runs, and what is wrong with it."""
         signatures, unloadable = self._look(self._spec.daemons)
-        spec = completed(self._spec, signatures)
+        spec = system.completed(self._spec, signatures)
         added, _ = self._look([daemon for daemon in spec.daemons if daemon not in self._spec.daemons])
-        return spec, (*self._faults, *unloadable, *wiring.check(spec, signatures | added))
+        asked = system.faults(self._spec, signatures)
+        return spec, (*self._faults, *unloadable, *asked, *wiring.check(spec, signatures | added))
 
     def checked(self) -> Mapping[str, Target]:
         """The class or function of each daemon that is one; `PipelineFaulty` with everything that is wrong."""

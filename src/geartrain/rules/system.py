@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from geartrain.errors import Fault
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
 from geartrain.rules.signature import Signature
 
@@ -41,6 +42,20 @@ def completed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Pipeli
         for port in asking
     ]
     return msgspec.structs.replace(spec, daemons=daemons, channels=(*spec.channels, *channels))
+
+
+def faults(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Iterator[Fault]:
+    """What is wrong with what is asked of a clock, as far as nobody but a clock would know."""
+    clocks = [daemon.name for daemon in spec.daemons if _serves(daemon, signatures)]
+    watched = any(channel.stale_after is not None for channel in spec.channels)
+    if len(clocks) > 1 and (watched or any(_unconnected(spec, signatures))):
+        said = f"is one clock of several, {', '.join(clocks)}, and nobody has said whom it serves; leave one of them"
+        yield Fault(spec.file, f"daemons.{clocks[-1]}.run", said)
+    for daemon in spec.daemons:
+        for port in signatures.get(daemon.name, Signature()).ports:
+            if port.clock == "planes" and not port.optional and not watched:
+                said = "hears of channels that go stale, and none may: give one a stale_after"
+                yield Fault(spec.file, f"daemons.{daemon.name}.{port.name}", said)
 
 
 def _unconnected(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Iterator[PortRef]:
