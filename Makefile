@@ -41,7 +41,7 @@ check: $(call STAMP,check) ## ruff, mypy --strict, and the plan of the house
 bench: $(call STAMP,bench) ## figures, side by side with the peers, in one run
 	@$(BIN)/python -m tests.benchmarks
 
-soak: $(call STAMP,test) ## the long runs; those of channels alone by PART=tests/transports
+soak: $(call STAMP,test) ## the long runs; those of channels alone by PART="tests/transports tests/rules"
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m soak --timeout 900 $(PART)
 
 clean: ## remove what was installed and cached
