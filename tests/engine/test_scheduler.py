@@ -411,7 +411,8 @@ async def test_a_periodic_call_comes_on_its_grid_until_it_is_cancelled() -> None
         await calls.all_made()
         assert tick.cancel()
         assert (tick.due_ns - tick.fired_count * MS - tick.missed * MS) - MS >= began_ns
-        assert tick.fired_count == 5
+        # The next one may be due before this task has its turn.
+        assert tick.fired_count == len(calls.names) >= 5
         assert deadlines.pending == 0
 
 
