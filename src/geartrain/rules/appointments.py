@@ -228,15 +228,4 @@ def clock_halves(channel: ChannelSpec) -> tuple[ChannelSpec, ChannelSpec]:
     concerns nobody. So they are no cycle that waits for itself, and keep no input of the daemon from becoming stable.
     """
     asks = msgspec.structs.replace(channel, keep="taken", max_deliveries=None)
-    told = ChannelSpec(
-        name=f"{channel.name}.told",
-        writer=channel.reader,
-        reader=channel.writer,
-        maxsize=channel.maxsize,
-        keep="taken",
-        max_bytes=channel.max_bytes,
-        max_deliveries=None,
-        transport=channel.transport,
-        on_peer_restart=channel.on_peer_restart,
-    )
-    return asks, told
+    return asks, channel.back("told")

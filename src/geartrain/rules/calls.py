@@ -154,16 +154,4 @@ def halves(channel: ChannelSpec) -> tuple[ChannelSpec, ChannelSpec]:
     stable when it is taken, so that the two are no cycle that waits for itself. (ADR 17)
     """
     requests = msgspec.structs.replace(channel, ack="manual")
-    replies = ChannelSpec(
-        name=f"{channel.name}.replies",
-        writer=channel.reader,
-        reader=channel.writer,
-        maxsize=channel.maxsize,
-        keep="taken",
-        max_bytes=channel.max_bytes,
-        # To blame a reply for the death of its client would leave the client's next life without an answer.
-        max_deliveries=None,
-        transport=channel.transport,
-        on_peer_restart=channel.on_peer_restart,
-    )
-    return requests, replies
+    return requests, channel.back("replies")

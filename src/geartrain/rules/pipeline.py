@@ -123,6 +123,24 @@ class ChannelSpec(Struct, frozen=True, kw_only=True):
         """Whether its writer never waits for what its reader does with an item."""
         return self.is_lossy or self.keep == "taken"
 
+    def back(self, ending: str) -> "ChannelSpec":
+        """What goes the other way over the same entry.
+
+        It is kept only until it is taken, so that the two are no cycle that waits for itself. No item of it is blamed
+        for a death: the reader's next life would be without it.
+        """
+        return ChannelSpec(
+            name=f"{self.name}.{ending}",
+            writer=self.reader,
+            reader=self.writer,
+            maxsize=self.maxsize,
+            keep="taken",
+            max_bytes=self.max_bytes,
+            max_deliveries=None,
+            transport=self.transport,
+            on_peer_restart=self.on_peer_restart,
+        )
+
 
 class ProcessSpec(Struct, frozen=True, kw_only=True):
     """What is said of a process. Without a backend of its own it has the pipeline's.
