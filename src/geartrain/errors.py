@@ -165,6 +165,10 @@ class PlaceRefused(BadValue):
     """A folder or file that is needed cannot be used: it is somebody else's, a link, full, or not writable."""
 
 
+class SlotsUnreadable(GeartrainError, ValueError):
+    """What a process has written down of itself cannot be read: the file is cut, foreign, or of another version."""
+
+
 class ProcessFailed(GeartrainError, RuntimeError):
     """A process could not be started, or not be reached."""
 

@@ -15,16 +15,13 @@ from geartrain.rules.health import (
     FaultStatus,
     Health,
     Limits,
-    Poll,
-    ProcessReading,
-    SlotReading,
-    SlotState,
     Symptom,
     classify,
     is_online,
     rolled_up,
     symptoms,
 )
+from geartrain.rules.readings import DaemonReading, Poll, ProcessReading, SlotState
 
 S = 1_000_000_000
 LIMITS = Limits(hang_ns=2 * S, heartbeat_ns=S)
@@ -35,16 +32,16 @@ def process(*, alive: bool = True, beat: int = 10 * S, generation: int = 0) -> P
     return ProcessReading(process="p", generation=generation, alive=alive, heartbeat_ns=beat)
 
 
-def slot(state: SlotState = SlotState.RUNNING, **more: Any) -> SlotReading:
-    return SlotReading(daemon="d", state=state, **more)
+def slot(state: SlotState = SlotState.RUNNING, **more: Any) -> DaemonReading:
+    return DaemonReading("d", state=state, **more)
 
 
 def codes(before: Poll | None, poll: Poll, now: int = 10 * S) -> dict[FaultCode, int]:
     return {symptom.key.code: symptom.times for symptom in symptoms(before, poll, now, LIMITS)}
 
 
-def poll(*slots: SlotReading, **more: Any) -> Poll:
-    return Poll(process=process(**more), slots=slots)
+def poll(*slots: DaemonReading, **more: Any) -> Poll:
+    return Poll(process=process(**more), daemons=slots)
 
 
 def ill(times: int = 1) -> list[Symptom]:
@@ -65,7 +62,7 @@ def statuses(changed: tuple[Fault, ...]) -> list[FaultStatus]:
         (process(beat=9 * S), slot(), Condition.IDLE),
         (process(beat=9 * S - 1), slot(), Condition.STALE),
         (process(beat=0), slot(in_body_since_ns=1), Condition.HUNG),
-        (process(), slot(faulted=True), Condition.FAULTED),
+        (process(), slot(held=1), Condition.FAULTED),
         (process(), slot(SlotState.ERROR), Condition.FAULTED),
         (process(alive=False), slot(in_body_since_ns=1), Condition.DEAD),
         (process(alive=False), slot(SlotState.UNKNOWN), Condition.DEAD),
@@ -73,7 +70,7 @@ def statuses(changed: tuple[Fault, ...]) -> list[FaultStatus]:
     ],
 )
 def test_a_daemon_is_judged_by_the_worst_that_is_known(
-    seen: ProcessReading, of: SlotReading, expected: Condition
+    seen: ProcessReading, of: DaemonReading, expected: Condition
 ) -> None:
     assert classify(seen, of, 10 * S, LIMITS) is expected
 
@@ -162,13 +159,13 @@ def test_what_was_read_at_each_confirmation_is_kept_up_to_a_bound() -> None:
         book.step(ill(now), now)
         book.step(ill(999), now)
         book.step([], now)
-    assert [frame.errors for frame in book.frames(ERROR) if isinstance(frame, SlotReading)] == list(
+    assert [frame.errors for frame in book.frames(ERROR) if isinstance(frame, DaemonReading)] == list(
         range(3, FRAMES_KEPT + 3)
     )
 
 
 def test_the_same_code_of_two_daemons_is_two_faults() -> None:
-    other = Symptom(key=FaultKey("e", FaultCode.APP_ERROR), times=1, frame=SlotReading(daemon="e"))
+    other = Symptom(key=FaultKey("e", FaultCode.APP_ERROR), times=1, frame=DaemonReading("e"))
     book = FaultBook()
     book.step([*ill(), other], 1)
     assert [fault.key.entity for fault in book.faults] == ["d", "e"]

@@ -139,7 +139,7 @@ def below(pid: int) -> list[int]:
 def identity_of(pid: int) -> Identity | None:
     """Who has this number now, if anybody alive."""
     entry = look_at(pid)
-    return None if entry is None or entry.is_dead else Identity(pid, entry.started_ticks, _boot())
+    return None if entry is None or entry.is_dead else Identity(pid, entry.started_ticks, boot_id())
 
 
 def is_alive(who: Identity) -> bool:
@@ -173,7 +173,8 @@ def signal_all(pids: Iterable[int], signal_number: int) -> None:
             continue
 
 
-def _boot() -> str:
+def boot_id() -> str:
+    """Which boot of the machine this is; a start time means nothing in another."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()

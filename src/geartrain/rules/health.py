@@ -1,6 +1,6 @@
 """How daemons are, told from outside by what their process last wrote down, and which faults that makes.
 
-    ProcessReading + SlotReading, now   -->  classify   -->  Condition       also of a process that can say nothing more
+    ProcessReading + DaemonReading, now -->  classify   -->  Condition       also of a process that can say nothing more
     this poll and the one before        -->  symptoms   -->  FaultBook.step  -->  the faults that changed
 
 Symptoms are differences of counters, so what happened between two polls is not lost, however short it was. A fault is
@@ -15,17 +15,10 @@ from enum import IntEnum, StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
+from geartrain.rules.readings import DaemonReading, Poll, ProcessReading, SlotState
+
 # Of each daemon and code so many freeze frames are kept, the oldest goes first.
 FRAMES_KEPT = 64
-
-
-class SlotState(IntEnum):
-    """What a daemon's slot says of it, as the word that is written there."""
-
-    UNKNOWN = 0
-    RUNNING = 1
-    STOPPED = 2
-    ERROR = 3
 
 
 class Condition(StrEnum):
@@ -55,27 +48,6 @@ class Limits(Struct, frozen=True, kw_only=True):
     heartbeat_ns: int = 1_000_000_000
 
 
-class ProcessReading(Struct, frozen=True, kw_only=True):
-    """`alive` is this process and no other that was given its pid: the reader has compared the time of its start."""
-
-    process: str
-    generation: int
-    alive: bool
-    heartbeat_ns: int
-
-
-class SlotReading(Struct, frozen=True, kw_only=True):
-    """One daemon, as its process last wrote it. `in_body_since_ns` is 0 between two bodies."""
-
-    daemon: str
-    state: SlotState = SlotState.UNKNOWN
-    in_body_since_ns: int = 0
-    executions: int = 0
-    errors: int = 0
-    overruns: int = 0
-    faulted: bool = False
-
-
 class FaultCode(StrEnum):
     APP_ERROR = "APP_ERROR"
     TASK_BUDGET_EXCEEDED = "TASK_BUDGET_EXCEEDED"
@@ -102,7 +74,7 @@ class Symptom(Struct, frozen=True, kw_only=True):
 
     key: FaultKey
     times: int
-    frame: SlotReading | ProcessReading
+    frame: DaemonReading | ProcessReading
 
 
 class Debounce(Struct, frozen=True, kw_only=True):
@@ -123,7 +95,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     streak: int
 
 
-def classify(process: ProcessReading, slot: SlotReading, now_ns: int, limits: Limits) -> Condition:
+def classify(process: ProcessReading, slot: DaemonReading, now_ns: int, limits: Limits) -> Condition:
     """One daemon. Who had stopped before its process ended has not died with it."""
     match slot.state:
         case SlotState.STOPPED:
@@ -134,7 +106,7 @@ def classify(process: ProcessReading, slot: SlotReading, now_ns: int, limits: Li
             return Condition.HUNG
         case _ if is_stale(process, now_ns, limits):
             return Condition.STALE
-        case _ if slot.faulted:
+        case _ if slot.held:
             return Condition.FAULTED
         case SlotState.ERROR:
             return Condition.FAULTED
@@ -144,7 +116,7 @@ def classify(process: ProcessReading, slot: SlotReading, now_ns: int, limits: Li
             return Condition.RUNNING if slot.in_body_since_ns else Condition.IDLE
 
 
-def is_hung(slot: SlotReading, now_ns: int, limits: Limits) -> bool:
+def is_hung(slot: DaemonReading, now_ns: int, limits: Limits) -> bool:
     return slot.in_body_since_ns > 0 and now_ns - slot.in_body_since_ns > limits.hang_ns
 
 
@@ -174,25 +146,18 @@ def rolled_up(conditions: Iterable[Condition]) -> Health:
     return max(map(health, conditions), default=Health.OK)
 
 
-class Poll(Struct, frozen=True, kw_only=True):
-    """One process and its daemons, as read at one moment."""
-
-    process: ProcessReading
-    slots: tuple[SlotReading, ...]
-
-
 def symptoms(before: Poll | None, poll: Poll, now_ns: int, limits: Limits) -> Iterator[Symptom]:
     """What is wrong in this poll, or was since the one before; `before` is None at the first."""
     yield from _of_process(before, poll, now_ns, limits)
     earlier = _earlier(before, poll)
-    for slot in poll.slots:
-        was = earlier.get(slot.daemon, SlotReading(daemon=slot.daemon))
+    for slot in poll.daemons:
+        was = earlier.get(slot.daemon, DaemonReading(slot.daemon))
         yield from _of_daemon(was, slot, poll.process.alive and is_hung(slot, now_ns, limits))
 
 
 def _of_process(before: Poll | None, poll: Poll, now_ns: int, limits: Limits) -> Iterator[Symptom]:
     process = poll.process
-    if not process.alive and any(slot.state is not SlotState.STOPPED for slot in poll.slots):
+    if not process.alive and any(slot.state is not SlotState.STOPPED for slot in poll.daemons):
         # A death is met once in each generation, whatever the poll before has read of another.
         known = before is not None and not before.process.alive and before.process.generation == process.generation
         yield Symptom(key=FaultKey(process.process, FaultCode.PROCESS_DEAD), times=int(not known), frame=process)
@@ -200,18 +165,18 @@ def _of_process(before: Poll | None, poll: Poll, now_ns: int, limits: Limits) ->
         yield Symptom(key=FaultKey(process.process, FaultCode.PROCESS_STALE), times=0, frame=process)
 
 
-def _earlier(before: Poll | None, poll: Poll) -> Mapping[str, SlotReading]:
+def _earlier(before: Poll | None, poll: Poll) -> Mapping[str, DaemonReading]:
     """The slots as they were, by daemon: of a new generation nothing, for its counters begin at zero."""
     if before is None or before.process.generation != poll.process.generation:
         return {}
-    return {slot.daemon: slot for slot in before.slots}
+    return {slot.daemon: slot for slot in before.daemons}
 
 
-def _of_daemon(was: SlotReading, slot: SlotReading, hung: bool) -> Iterator[Symptom]:
+def _of_daemon(was: DaemonReading, slot: DaemonReading, hung: bool) -> Iterator[Symptom]:
     errors, overruns = slot.errors - was.errors, slot.overruns - was.overruns
     if errors or slot.state is SlotState.ERROR:
         yield Symptom(key=FaultKey(slot.daemon, FaultCode.APP_ERROR), times=errors, frame=slot)
-    if overruns or slot.faulted:
+    if overruns or slot.held:
         yield Symptom(key=FaultKey(slot.daemon, FaultCode.TASK_BUDGET_EXCEEDED), times=overruns, frame=slot)
     if hung:
         yield Symptom(key=FaultKey(slot.daemon, FaultCode.APP_HUNG), times=0, frame=slot)
@@ -223,13 +188,13 @@ class FaultBook:
     def __init__(self, debounce: Debounce | None = None) -> None:
         self._debounce = debounce or Debounce()
         self._faults: dict[FaultKey, Fault] = {}
-        self._frames: dict[FaultKey, deque[SlotReading | ProcessReading]] = {}
+        self._frames: dict[FaultKey, deque[DaemonReading | ProcessReading]] = {}
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         return tuple(self._faults[key] for key in sorted(self._faults))
 
-    def frames(self, key: FaultKey) -> tuple[SlotReading | ProcessReading, ...]:
+    def frames(self, key: FaultKey) -> tuple[DaemonReading | ProcessReading, ...]:
         return tuple(self._frames.get(key, ()))
 
     def step(self, seen: Iterable[Symptom], now_ns: int) -> tuple[Fault, ...]:

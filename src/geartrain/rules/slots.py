@@ -1,28 +1,75 @@
 """Where each word of a slot file stands, and how it is read while its process goes on writing, or after it was killed.
 
-    header   magic  layout  slots  pid  started  generation  heartbeat_ns  dropped            one line of 64 bytes
-    slot     sequence | bank 0: state in_body_since_ns executions errors overruns faulted | bank 1: the same   two lines
+    header      who this is, when its loop turned last, how it ended                      words by themselves
+    daemon      sequence | bank 0 | bank 1 | how long its bodies took | its name          for each, and some to spare
+    end         sequence | bank 0 | bank 1                                                for each end of a channel
+    about       JSON: the names of all that, written before the process lives
 
 A writer fills the bank that is not published and then publishes it by adding one to the sequence. A killed writer
 leaves a whole record: the last or the one before. A reader copies the published bank and takes it only if the
 sequence is still the same. All words are native: others are stored byte by byte, and tear.
 """
 
+import struct
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any, Protocol
 
-from geartrain.rules.health import SlotReading, SlotState
+import msgspec
+from msgspec import Struct
+
+from geartrain.rules.readings import DaemonReading, EndReading
 
 WORD_BYTES = 8
 MAGIC = 0x676561727472_0001
-LAYOUT = 1
+LAYOUT = 2
 
-HEADER_WORDS = 8
-MAGIC_AT, LAYOUT_AT, SLOTS_AT, PID_AT, STARTED_AT, GENERATION_AT, HEARTBEAT_AT, DROPPED_AT = range(HEADER_WORDS)
+# Eight words are a line of memory: what one writer writes often shares none with what others read.
+_LINE = 8
 
-# The sequence has a place of its own; the banks follow it.
-BANK_WORDS = 6
-SLOT_WORDS = 16
+HEADER_WORDS = 3 * _LINE
+(
+    MAGIC_AT, LAYOUT_AT, DAEMONS_AT, ENDS_AT, ABOUT_AT, GENERATION_AT, PID_AT, STARTED_AT,
+    BORN_AT, HEARTBEAT_AT, HEARTBEATS_AT, UP_AT, DROPPED_AT, ENDED_AT, EXIT_AT,
+    RESTARTS_AT, DEATHS_AT, BUDGET_AT, FAULT_SINCE_AT, FAULT_TOOK_AT,
+) = range(20)  # fmt: skip
+
+
+def _lines(words: int) -> int:
+    return -(-words // _LINE) * _LINE
+
+
+DAEMON_FIELDS = DaemonReading.__struct_fields__[1:]
+END_FIELDS = EndReading.__struct_fields__[4:]
+
+# Durations fall into buckets of 256 ns, and from 1 us on four to every doubling: the last begins at 19 minutes.
+BUCKETS = 128
+_FINEST_BITS = 8
+# A daemon that comes late has no place in `about`, and so much room for its name.
+_NAME_WORDS = _LINE
+
+
+class Shape(Struct, frozen=True):
+    """Where the parts of one kind of slot stand."""
+
+    fields: int
+    after: int = 0
+
+    @property
+    def bank_words(self) -> int:
+        return _lines(self.fields)
+
+    @property
+    def after_at(self) -> int:
+        return _LINE + 2 * self.bank_words
+
+    @property
+    def words(self) -> int:
+        return self.after_at + self.after
+
+
+DAEMON = Shape(len(DAEMON_FIELDS), BUCKETS + _NAME_WORDS)
+END = Shape(len(END_FIELDS))
 
 # A writer that publishes between all of so many pairs of looks has no time for anything else.
 TRIES = 8
@@ -34,51 +81,148 @@ class Unreadable(StrEnum):
     TRUNCATED = "it is shorter than its header says"
     FOREIGN = "it is no slot file"
     OTHER_LAYOUT = "it was written by another version"
+    NAMELESS = "what it is about cannot be read"
 
 
-def size_bytes(slots: int) -> int:
-    return (HEADER_WORDS + slots * SLOT_WORDS) * WORD_BYTES
+class EndAbout(Struct, frozen=True):
+    """Which end of which channel a slot is of."""
+
+    channel: str
+    daemon: str
+    sends: bool
+    maxsize: int
 
 
-def slot_at(index: int) -> int:
-    """The word at which this slot begins."""
-    return HEADER_WORDS + index * SLOT_WORDS
+class About(Struct, frozen=True, kw_only=True):
+    """What a file is about: said by who made it, and never changed. Wall time goes with `born_ns` of the header."""
+
+    process: str
+    daemons: tuple[str, ...]
+    ends: tuple[EndAbout, ...] = ()
+    boot: str = ""
+    born_wall_ns: int = 0
 
 
-def bank_at(index: int, sequence: int) -> int:
+class Words(Protocol):
+    """Native words, as a mapped file gives them."""
+
+    def __getitem__(self, at: Any, /) -> Any: ...
+
+
+def daemon_at(index: int) -> int:
+    return HEADER_WORDS + index * DAEMON.words
+
+
+def end_at(daemons: int, index: int) -> int:
+    return daemon_at(daemons) + index * END.words
+
+
+def buckets_at(slot: int) -> int:
+    return slot + DAEMON.after_at
+
+
+def name_at(slot: int) -> slice:
+    start = buckets_at(slot) + BUCKETS
+    return slice(start, start + _NAME_WORDS)
+
+
+def bank_at(shape: Shape, slot: int, sequence: int) -> int:
     """The word at which the bank begins that this sequence publishes."""
-    return slot_at(index) + 1 + (sequence & 1) * BANK_WORDS
+    return slot + _LINE + (sequence & 1) * shape.bank_words
 
 
-def why_unreadable(words: Sequence[int]) -> Unreadable | None:
+def about_at(daemons: int, ends: int) -> int:
+    return end_at(daemons, ends)
+
+
+def size_bytes(daemons: int, ends: int, about: bytes) -> int:
+    return about_at(daemons, ends) * WORD_BYTES + len(about)
+
+
+def bucket_of(took_ns: int) -> int:
+    finest = took_ns >> _FINEST_BITS
+    bits = finest.bit_length()
+    bucket = finest if bits < 3 else ((bits - 2) << 2) + ((finest >> (bits - 3)) & 3)
+    return bucket if bucket < BUCKETS else BUCKETS - 1
+
+
+def bucket_ends_ns(bucket: int) -> int:
+    """What is shorter than this fell into this bucket or one before."""
+    if bucket < 4:
+        return (bucket + 1) << _FINEST_BITS
+    octave, quarter = divmod(bucket, 4)
+    return (5 + quarter) << (octave - 1 + _FINEST_BITS)
+
+
+def quantile_ns(counts: Sequence[int], part: float) -> int | None:
+    """What so much of the durations did not exceed, to a quarter of an octave; None of none."""
+    wanted = part * sum(counts)
+    if not wanted:
+        return None
+    so_far = 0
+    for bucket, count in enumerate(counts):
+        so_far += count
+        if so_far >= wanted:
+            return bucket_ends_ns(bucket)
+    return bucket_ends_ns(len(counts) - 1)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def why_unreadable(words: "memoryview[int]", size: int) -> Unreadable | None:
+    """`words` are the whole ones of a file of so many bytes."""
     if len(words) < HEADER_WORDS:
         return Unreadable.TRUNCATED
     if words[MAGIC_AT] != MAGIC:
         return Unreadable.FOREIGN
     if words[LAYOUT_AT] != LAYOUT:
         return Unreadable.OTHER_LAYOUT
-    return Unreadable.TRUNCATED if len(words) < slot_at(words[SLOTS_AT]) else None
+    if min(words[DAEMONS_AT], words[ENDS_AT], words[ABOUT_AT]) < 0:
+        return Unreadable.FOREIGN
+    needed = about_at(words[DAEMONS_AT], words[ENDS_AT]) * WORD_BYTES + words[ABOUT_AT]
+    return Unreadable.TRUNCATED if size < needed else None
 
 
-def published(words: Sequence[int], index: int) -> tuple[int, ...] | None:
-    """The whole record of this slot; None if its writer published at every try: the last one seen holds."""
+def about_in(text: bytes) -> About | Unreadable:
+    try:
+        return msgspec.json.decode(text, type=About)
+    except msgspec.MsgspecError:
+        return Unreadable.NAMELESS
+
+
+_DAEMON_BANK = struct.Struct(f"@{DAEMON.fields}q")
+_END_BANK = struct.Struct(f"@{END.fields}q")
+
+
+def daemon_reading(bank: bytes, name: str) -> DaemonReading:
+    return DaemonReading(name, *_DAEMON_BANK.unpack_from(bank))
+
+
+def end_reading(bank: bytes, end: EndAbout) -> EndReading:
+    return EndReading(end.channel, end.daemon, end.sends, end.maxsize, *_END_BANK.unpack_from(bank))
+
+
+def published(words: Words, slot: int, shape: Shape) -> bytes | None:
+    """The whole record of this slot; None if its writer published at every try: the last one seen holds.
+
+    It is copied as bytes, and understood when nobody can change it.
+    """
     for _ in range(TRIES):
-        sequence = words[slot_at(index)]
-        start = bank_at(index, sequence)
-        bank = tuple(words[start : start + BANK_WORDS])
-        if words[slot_at(index)] == sequence:
+        sequence = words[slot]
+        start = bank_at(shape, slot, sequence)
+        bank = bytes(words[start : start + shape.bank_words])
+        if words[slot] == sequence:
             return bank
     return None
 
 
-def reading(daemon: str, bank: Sequence[int]) -> SlotReading:
-    state, in_body_since_ns, executions, errors, overruns, faulted = bank
-    return SlotReading(
-        daemon=daemon,
-        state=SlotState(state),
-        in_body_since_ns=in_body_since_ns,
-        executions=executions,
-        errors=errors,
-        overruns=overruns,
-        faulted=bool(faulted),
-    )
+def late_name(words: Words, index: int) -> str:
+    """The name of a daemon that came when the file was made already; empty when the slot is still to spare."""
+    return bytes(words[name_at(daemon_at(index))]).rstrip(b"\0").decode(errors="replace")
+
+
+def name_bytes(name: str) -> bytes:
+    """As much of a name as there is room for, and no broken letter."""
+    most = _NAME_WORDS * WORD_BYTES
+    return name.encode()[:most].decode(errors="ignore").encode().ljust(most, b"\0")
