@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from geartrain.errors import Fault as Fault
     from geartrain.errors import GateInvalid as GateInvalid
     from geartrain.errors import GeartrainError as GeartrainError
+    from geartrain.errors import JournalDamaged as JournalDamaged
+    from geartrain.errors import JournalInUse as JournalInUse
+    from geartrain.errors import JournalStopped as JournalStopped
     from geartrain.errors import PeerLost as PeerLost
     from geartrain.errors import PeerRefused as PeerRefused
     from geartrain.errors import PipelineFailed as PipelineFailed
@@ -115,6 +118,9 @@ _ROOMS = {
         "Fault",
         "GateInvalid",
         "GeartrainError",
+        "JournalDamaged",
+        "JournalInUse",
+        "JournalStopped",
         "PeerLost",
         "PeerRefused",
         "PipelineFailed",

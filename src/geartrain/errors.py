@@ -175,3 +175,40 @@ class ProcessFailed(GeartrainError, RuntimeError):
 
 class LimitTooLow(GeartrainError, RuntimeError):
     """The system allows this user less than the run needs."""
+
+
+class JournalDamaged(GeartrainError, ValueError):
+    """A journal holds less than it has promised, or something else: it is not read, so that nothing is invented.
+
+    `file` and `offset` say where; the file is one of the journal's folder.
+    """
+
+    def __init__(self, file: str, offset: int, met: str, expected: str) -> None:
+        super().__init__(f"{file}, byte {offset}: {met}; expected {expected}")
+        self.file = file
+        self.offset = offset
+        self.met = met
+        self.expected = expected
+
+
+class JournalInUse(GeartrainError, RuntimeError):
+    """Another process writes this journal. `pid` is its process id, None if it has not said."""
+
+    def __init__(self, folder: str, pid: int | None) -> None:
+        who = "another process" if pid is None else f"process {pid}"
+        super().__init__(f"the journal in {folder} is being written by {who}: ask that one, or stop it first")
+        self.pid = pid
+
+
+class JournalStopped(GeartrainError, RuntimeError):
+    """Writing a journal has failed, and it is never written again by this object.
+
+    Records up to `durable` are kept. Whether those after it, up to `revision`, will be found again is not known:
+    they are indeterminate. Open the journal anew to know.
+    """
+
+    def __init__(self, said: str, durable: int, revision: int) -> None:
+        unknown = f"; whether records {durable + 1} to {revision} are kept is not known" if revision > durable else ""
+        super().__init__(f"{said}: records up to {durable} are kept{unknown}; open the journal anew to know")
+        self.durable = durable
+        self.revision = revision
