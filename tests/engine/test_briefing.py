@@ -27,7 +27,7 @@ def launcher(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laun
 
 
 def over_in_middle(launcher: Launcher) -> dict[str, Gone | None]:
-    (daemon,) = launcher.brief.order_for("middle", control=0).daemons
+    (daemon,) = launcher.brief.orders_of("middle")
     return {end.port: end.over for end in daemon.ends}
 
 
@@ -57,4 +57,4 @@ def test_who_is_given_up_is_discarded_for(launcher: Launcher) -> None:
 
 def test_a_process_is_not_told_of_its_daemons_that_have_finished(launcher: Launcher) -> None:
     launcher.brief.finished.add("middle")
-    assert launcher.brief.order_for("middle", control=0).daemons == ()
+    assert launcher.brief.orders_of("middle") == ()

@@ -1,4 +1,4 @@
-"""A process that has waited is handed what it is to be, however large, and its output."""
+"""A process that has waited is handed what it is to be, however large, its output, and an open file."""
 
 import json
 import os
@@ -11,11 +11,12 @@ import pytest
 from geartrain.ports.handing import hand, take
 
 WAITS = """
-import socket, sys
+import os, socket, sys
 from geartrain.ports.handing import take
-bootstrap = take(socket.socket(fileno=int(sys.argv[1])))
-print(None if bootstrap is None else len(bootstrap), flush=True)
+bootstrap, slots = take(socket.socket(fileno=int(sys.argv[1])))
+print(len(bootstrap), flush=True)
 print("and words", file=sys.stderr, flush=True)
+os.write(slots, b"a file")
 """
 
 
@@ -24,12 +25,14 @@ def test_what_is_handed_over_arrives_whole_and_the_output_goes_where_it_is_said(
     here, there = socket.socketpair()
     out, out_end = os.pipe()
     err, err_end = os.pipe()
-    with here, there:
+    with here, there, open(os.memfd_create("slots"), "r+b") as slots:
         waiting = subprocess.Popen([sys.executable, "-c", WAITS, str(there.fileno())], pass_fds=[there.fileno()])
-        hand(here, b"x" * size, out_end, err_end)
+        hand(here, b"x" * size, out_end, err_end, slots.fileno())
         os.close(out_end)
         os.close(err_end)
         assert waiting.wait(30) == 0
+        slots.seek(0)
+        assert slots.read() == b"a file"
     with open(out) as said, open(err) as words:
         assert json.loads(said.read()) == size
         assert words.read() == "and words\n"

@@ -46,7 +46,7 @@ class Briefing:
         self.given_up: set[str] = set()
         self._run = run
         self._folder = folder
-        self._state = state_dir(run.run_id)
+        self.state = state_dir(run.run_id)
         self._windows = wiring.longest_windows(self.carried)
         self._places = {daemon.name: daemon.process for daemon in spec.daemons}
         self._in_custody = wiring.in_custody(self.carried)
@@ -97,13 +97,10 @@ class Briefing:
     # -- its files ---------------------------------------------------------------------------------------------------
 
     def log_file(self, name: str) -> LogFile:
-        return LogFile(self._state / f"{name}.log")
+        return LogFile(self.state / f"{name}.log")
 
     def stacks_path(self, process: str) -> Path:
         return self._run.folder / f"{process}.stacks"
-
-    def beat_path(self, process: str) -> Path:
-        return self._run.folder / f"{process}.beat"
 
     def counter_path(self, channel: str) -> Path:
         """Where the writer of a channel counts what it has accepted."""
@@ -131,8 +128,15 @@ class Briefing:
             ),
         )
 
-    def order_for(self, process: str, control: int) -> NodeOrder:
+    def begins_again(self, process: str) -> int:
+        """It is started now; the answer is for which time."""
         self._lives[process] = self.lives(process) + 1
+        return self._lives[process]
+
+    def orders_of(self, process: str) -> tuple[DaemonOrder, ...]:
+        return tuple(self._order_of(daemon) for daemon in self.left_of(process).values() if daemon.run is not None)
+
+    def order_for(self, process: str, control: int, daemons: tuple[DaemonOrder, ...], slots: int) -> NodeOrder:
         return NodeOrder(
             process=process,
             backend=self.settings_of(process).backend or self.spec.backend,
@@ -141,11 +145,11 @@ class Briefing:
             lifeline=self.lifeline.fd,
             path=tuple(sys.path),
             folder=None if self._folder is None else str(self._folder),
-            aside=str(self._state),
+            aside=str(self.state),
             stacks=str(self.stacks_path(process)),
             log_level=self.log_level,
-            beat=str(self.beat_path(process)),
-            daemons=tuple(self._order_of(daemon) for daemon in self.left_of(process).values()),
+            slots=slots,
+            daemons=daemons,
         )
 
     def _order_of(self, daemon: DaemonSpec) -> DaemonOrder:

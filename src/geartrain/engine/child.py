@@ -19,7 +19,8 @@ from geartrain.engine.signal import Signal
 from geartrain.errors import ProcessFailed
 from geartrain.ports.log_capture import LogCapture
 from geartrain.ports.process import Command, Exit, Process
-from geartrain.rules.orders import Said
+from geartrain.ports.slots import SlotFile
+from geartrain.rules.orders import DaemonOrder, Said
 
 if TYPE_CHECKING:
     from geartrain.engine.launcher import Launcher
@@ -62,6 +63,8 @@ class Child(Daemon):
         self._logs: list[LogCapture] = []
         self._reading: Reading | None = None
         self._again = False
+        self._slots: SlotFile | None = None
+        self._end_is_noted = True
 
     @property
     def has_begun(self) -> bool:
@@ -94,6 +97,7 @@ class Child(Daemon):
     def _died(self, how: str) -> ProcessFailed:
         """What its policy is asked about: how it ended, and what it printed last."""
         assert self._process is not None
+        self._launcher.chronicle.died(self.name)
         self._launcher.roll.gone(self.name, how)
         tail = "".join(f"\n    {line}" for line in self.last_lines())
         return ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {how}{tail}")
@@ -120,6 +124,27 @@ class Child(Daemon):
         assert self._process is not None
         self._again = again
         self._process.kill_group(signal.SIGKILL)
+
+    def _new_slots(self, daemons: Sequence[DaemonOrder]) -> SlotFile:
+        """The file for a new life, in which it goes on counting where the last one was."""
+        launcher = self._launcher
+        life = launcher.brief.begins_again(self.name)
+        return launcher.chronicle.slot_file(self.name, life, launcher.brief.daemons_of(self.name), daemons)
+
+    def _slots_fd(self) -> int:
+        assert self._slots is not None
+        assert self._slots.fd is not None
+        return self._slots.fd
+
+    @property
+    def _last_beat_ns(self) -> int:
+        """When its loop turned last; 0 when it has not yet."""
+        return 0 if self._slots is None else self._slots.heartbeat_ns
+
+    def _note_end(self, exited: Exit) -> None:
+        if not self._end_is_noted and self._process is not None:
+            self._end_is_noted = True
+            self._launcher.chronicle.ended(self.name, self._process.pid, exited)
 
     def _spawn(
         self, arguments: Sequence[str], *, bootstrap: bytes | None = None, keep_open: tuple[int, ...] = ()
@@ -162,6 +187,8 @@ class Child(Daemon):
             log.handed_over()
         self._reading = launcher.read(logs)
         launcher.run.record(self.name, process.pid)
+        self._end_is_noted = False
+        launcher.chronicle.born(self.name, process.pid)
         launcher.roll.spawned(self.name, process.pid)
         launcher.present[self.name] = self
 
@@ -174,8 +201,11 @@ class Child(Daemon):
         self._launcher.present.pop(self.name, None)
         if self._process is not None:
             self._process.kill_group(signal.SIGKILL)
-            await self._process.wait_group()
+            self._note_end(await self._process.wait_group())
         await self._end_logs()
+        if self._slots is not None:
+            self._slots.handed_over()
+            self._slots = None
         self._launcher.last_lines[self.name] = self.last_lines()
         self._launcher.run.forget(self.name)
         self._launcher.news.ring()

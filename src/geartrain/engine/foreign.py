@@ -5,6 +5,7 @@ a stop is a SIGTERM to its group. Whatever it has started ends with it.
 """
 
 import signal
+import time
 
 from geartrain.engine.child import Child
 from geartrain.engine.context import Context
@@ -12,6 +13,7 @@ from geartrain.errors import ProcessFailed
 from geartrain.ports.lifeline import held
 from geartrain.ports.process import Exit
 from geartrain.rules.orders import Quit, Said, Stop
+from geartrain.rules.readings import Phase
 
 
 class CommandProcess(Child):
@@ -23,7 +25,12 @@ class CommandProcess(Child):
         await self._begin()
 
     async def _begin(self) -> None:
+        self._slots = self._new_slots(())
         self._spawn(held(self._launcher.brief.command_of(self.name)))
+        # It writes nothing down itself.
+        slot, now_ns = self._slots.daemon(0), time.monotonic_ns()
+        slot.starts(0, now_ns)
+        slot.enters(Phase.RUN, now_ns)
         self._launcher.roll.ready(self.name)
 
     async def run(self, ctx: Context) -> None:
@@ -39,6 +46,11 @@ class CommandProcess(Child):
         await self._process.wait()
         self._process.kill_group(signal.SIGKILL)
         exited = await self._process.wait_group()
+        self._note_end(exited)
+        assert self._slots is not None
+        slot = self._slots.daemon(0)
+        end = slot.stops if exited.code == 0 or self._asked_to_stop else slot.fails
+        end(time.monotonic_ns())
         await self._end_logs()
         return exited
 

@@ -354,6 +354,11 @@ class Shelf(Pipe[T]):
             lives=self.tally.lives if self.tally is not None and sends else (),
         )
 
+    @property
+    def pulse(self) -> tuple[int, ...]:
+        return (self.taken, self.voids, len(self.buffer), self.asked_past, self.writer_waits, self.reader_asks,
+                self.send_closed, self.receive_closed)  # fmt: skip
+
     def statistics(self) -> ChannelStats:
         return ChannelStats(
             current_buffer_used=len(self.buffer),
@@ -431,6 +436,11 @@ class InsideSend(Sender[T]):
         self.tapped = None
         self._shelf.look_again()
 
+    @property
+    def pulse(self) -> tuple[int, ...]:
+        """Where nothing of this has changed, nothing of its statistics has."""
+        return self._shelf.pulse
+
     def counts(self) -> EndCounts:
         return self._shelf.counts(sends=True, incarnation=self._incarnation)
 
@@ -499,6 +509,18 @@ class InsideReceive(Receiver[T]):
             shelf.buffer.clear()
             shelf.done_with(shelf.gone)
             shelf.close()
+
+    @property
+    def in_hand(self) -> tuple[int, int]:
+        """The number of the item that was taken last and is not done with, twice; or zeros."""
+        shelf = self._shelf
+        number = 0 if shelf.reader_asks or shelf.receive_closed else shelf.gone
+        return (number, number)
+
+    @property
+    def pulse(self) -> tuple[int, ...]:
+        """Where nothing of this has changed, nothing of its statistics has."""
+        return self._shelf.pulse
 
     def counts(self) -> EndCounts:
         return self._shelf.counts(sends=False, incarnation=self._incarnation)

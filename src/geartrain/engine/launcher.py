@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from geartrain.engine.briefing import Briefing
 from geartrain.engine.child import Child, Reading
+from geartrain.engine.chronicle import Chronicle
 from geartrain.engine.declare import signature_of
 from geartrain.engine.echo import Echo
 from geartrain.engine.foreign import CommandProcess
@@ -76,7 +77,8 @@ class Launcher(Observer):
         need_descriptors(descriptors_needed(carried))
         self.run: RunDirectory = new_run(self.spec.name)
         self.brief = Briefing(self.spec, signatures, self.run, pipeline.folder)
-        self.roll = Roll(self.spec, watcher)
+        self.chronicle = Chronicle(self.run.run_id, self.spec, self.brief.state, self.run.folder, watcher or Watcher())
+        self.roll = Roll(self.spec, self.chronicle)
         self.processes = processes or RealProcesses()
         self.start_order = wiring.start_order(self.spec)
         self.ledger = Ledger(carried)
@@ -159,6 +161,7 @@ class Launcher(Observer):
             return  # The next life tells it again.
         if writer in self.brief.given_up or not wiring.is_repeated(self.brief.carried, writer):
             self.roll.lost(writer, items or 0)
+            self.chronicle.note("lost", daemon=writer, said=f"{_in_items(items)} of channel {channel!r}")
             self.warn(f"{_in_items(items)} that {writer!r} had sent into channel {channel!r} died with it")
 
     def warn(self, words: str) -> None:
@@ -259,6 +262,7 @@ class Launcher(Observer):
     async def live(self) -> None:
         """Until every daemon has returned. Raises `PipelineFailed` when one failed and its policy did not absorb it."""
         failures: list[BaseException] = []
+        self.chronicle.begin()
         try:
             async with anyio.create_task_group() as self._readers:
                 self._readers.start_soon(self.spares.begin)
@@ -272,6 +276,7 @@ class Launcher(Observer):
             failures.extend(leaves(group))
         finally:
             self.brief.close()
+            self.chronicle.close()
             self.run.close()
         if failures:
             raise self._in_our_words(failures[0])
@@ -305,6 +310,7 @@ class Launcher(Observer):
         The answer is who had not ended within the grace, and was ended by force.
         """
         self._stopping = True
+        self.chronicle.note("stopping")
         self._supervisor.signal_stop()
         # Before the start nobody has anything in hand.
         late = await self._ask_all(grace_s) if self.gate.is_set() else ()

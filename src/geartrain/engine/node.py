@@ -43,14 +43,14 @@ from geartrain.engine.signal import Lock, Signal
 from geartrain.engine.spare import become
 from geartrain.engine.supervisor import Supervisor
 from geartrain.engine.tap import Tap
+from geartrain.engine.written import Written
 from geartrain.errors import DaemonError, EndOfStream, leaves
-from geartrain.ports.beat import Beat
 from geartrain.ports.inner import InnerTransport
 from geartrain.ports.lifeline import hold_lifeline
-from geartrain.ports.observer import Observer
 from geartrain.ports.parking import call_later
 from geartrain.ports.plane_words import PlaneWords
 from geartrain.ports.process import take_bootstrap
+from geartrain.ports.slots import Slots
 from geartrain.ports.stacks import show_stacks
 from geartrain.ports.tally import Tally
 from geartrain.ports.transport import load
@@ -85,6 +85,7 @@ from geartrain.rules.orders import (
     Tapped,
     to_line,
 )
+from geartrain.rules.readings import Phase
 from geartrain.rules.session import Loss
 from geartrain.rules.shown import Shown
 from geartrain.rules.signature import Port
@@ -317,12 +318,15 @@ class Piped(Daemon):
         for end in (*self._place.inputs, *self._place.outputs):
             if isinstance(end, RemoteReceive | RemoteSend):
                 await end.wait_connected()
+        self._node.enters(self.name, Phase.READY)
         self._node.say(Ready(self.name))
         await self._place.go.wait()
+        self._node.enters(self.name, Phase.RUN)
         await self._inner.run(self._with_steps(ctx))
         await self._node.finish(self._place)
 
     async def on_stop(self, ctx: Context) -> None:
+        self._node.enters(self.name, Phase.ON_STOP)
         if self._inner is not None:
             await self._inner.on_stop(self._with_steps(ctx))
 
@@ -330,10 +334,11 @@ class Piped(Daemon):
         return replace(ctx, steps=self._place.hands.step)
 
 
-class Node(Observer):
+class Node(Written):
     """One process: tells the launcher what happens to its daemons, and does what it says."""
 
     def __init__(self, order: NodeOrder, control: anyio.abc.SocketStream, tasks: anyio.abc.TaskGroup) -> None:
+        super().__init__(Slots(order.slots))
         self._order = order
         self._control = control
         self._tasks = tasks
@@ -345,7 +350,6 @@ class Node(Observer):
         self._outbox: list[bytes] = []
         self._news = anyio.Event()
         self._saying = Lock()
-        self._beat = Beat(Path(order.beat))
         self._supervisor = Supervisor(observer=self)
         self._discards: anyio.abc.TaskGroup | None = None
         self._taps: dict[str, tuple[Output, Tap]] = {}
@@ -375,7 +379,7 @@ class Node(Observer):
 
     def _strike(self) -> None:
         """The loop goes round: somebody outside looks whether it does."""
-        self._beat.strike()
+        self.strike()
         call_later(BEAT_S, self._strike)
 
     async def finish(self, place: Place) -> None:
@@ -409,6 +413,9 @@ class Node(Observer):
                 ends.append((end, await stack.enter_async_context(opening)))
                 if isinstance(last := ends[-1][1], RemoteReceive) and end.policy == "block":
                     last.mourn_with(partial(self._mourn, end.channel))
+            for written, end_ in ends:
+                if isinstance(end_, INPUTS + OUTPUTS):
+                    self.add_end(written.channel, end_)
             place = self._places[order.name] = Place(order, target, ends)
             place.tell_planes()
             yield
@@ -455,16 +462,19 @@ class Node(Observer):
     # -- what the supervisor tells --------------------------------------------------------------------------------
 
     def on_daemon_start(self, daemon: str, attempt: int) -> None:
+        super().on_daemon_start(daemon, attempt)
         self._attempts[daemon] = attempt + 1
         self._failed.discard(daemon)
 
     def on_daemon_error(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
+        super().on_daemon_error(daemon, phase, error)
         self._failed.add(daemon)
         self._exits = self._exits or not isinstance(error, Exception)
         self.say(Counts(0, self._places[daemon].counts()))
         self.say(Failed(self.report(daemon, phase, error), escalates=False))
 
     def on_daemon_stop(self, daemon: str) -> None:
+        super().on_daemon_stop(daemon)
         place = self._places[daemon]
         assert self._discards is not None
         if self._exits:

@@ -23,13 +23,13 @@ from geartrain.engine.context import Context
 from geartrain.engine.hosted import FINALIZE_TIMEOUT_S
 from geartrain.engine.spare import Spare
 from geartrain.errors import PipelineFailed, ProcessFailed
-from geartrain.ports.beat import last_beat_ns
 from geartrain.ports.handing import hand
 from geartrain.ports.process import Exit
 from geartrain.ports.stacks import Stacks
 from geartrain.rules.orders import (
     AskCounts,
     Counts,
+    DaemonOrder,
     Ended,
     Failed,
     Finished,
@@ -98,9 +98,10 @@ class NodeProcess(Child):
 
     async def _begin(self) -> None:
         await self._forget_the_former_life()
-        self._launcher.brief.beat_path(self.name).unlink(missing_ok=True)
+        orders = self._launcher.brief.orders_of(self.name)
+        self._slots = self._new_slots(orders)
         spare = self._launcher.spare_for(self.name)
-        control = (None if spare is None else await self._from(spare)) or self._new()
+        control = (None if spare is None else await self._from(spare, orders)) or self._new(orders)
         self._control = await anyio.abc.UNIXSocketStream.from_socket(control)
         await self._until_ready(time.monotonic())
         # While it starts, nobody else is started beside it.
@@ -110,26 +111,28 @@ class NodeProcess(Child):
             for name in self._daemons:
                 await self.say(Stop(name, LATE_STOP_S))
 
-    def _new(self) -> socket.socket:
+    def _new(self, daemons: tuple[DaemonOrder, ...]) -> socket.socket:
         """A process of its own. The answer is our end of its control socket."""
         here, there = socket.socketpair()
         with ExitStack() as failing, there:
             failing.callback(here.close)
-            order = self._launcher.brief.order_for(self.name, there.fileno())
+            slots = self._slots_fd()
+            order = self._launcher.brief.order_for(self.name, there.fileno(), daemons, slots)
             self._spawn(
                 (sys.executable, "-m", "geartrain.engine.node"),
                 bootstrap=msgspec.json.encode(order),
-                keep_open=(there.fileno(), self._launcher.brief.lifeline.fd),
+                keep_open=(there.fileno(), self._launcher.brief.lifeline.fd, slots),
             )
             failing.pop_all()
         return here
 
-    async def _from(self, spare: Spare) -> socket.socket | None:
+    async def _from(self, spare: Spare, daemons: tuple[DaemonOrder, ...]) -> socket.socket | None:
         """The spare is this process from now on; None when it has died at this very moment."""
         logs = self._new_logs()
-        order = self._launcher.brief.order_for(self.name, spare.number)
+        # Which number the slot file has over there, the spare finds out when it has it.
+        order = self._launcher.brief.order_for(self.name, spare.number, daemons, slots=-1)
         try:
-            hand(spare.control, msgspec.json.encode(order), logs[0].fd, logs[1].fd)
+            hand(spare.control, msgspec.json.encode(order), logs[0].fd, logs[1].fd, self._slots_fd())
         except OSError:
             for log in logs:
                 log.close()
@@ -162,6 +165,7 @@ class NodeProcess(Child):
         verdict = f"{', '.join(late)} not ready within {limit_s:g} s: on_start has not returned, or a channel not met"
         self.kill(again=False)
         await self._process.wait_group()
+        self._launcher.chronicle.died(self.name)
         self._launcher.roll.gone(self.name, verdict)
         raise ProcessFailed(f"process {self.name!r} (pid {self._process.pid}): {verdict}\n{stacks}")
 
@@ -190,6 +194,7 @@ class NodeProcess(Child):
             self._process.kill_group(signal.SIGKILL)
             exited = await self._process.wait_group()
             tasks.cancel_scope.cancel()
+        self._note_end(exited)
         await self._end_logs()
         await self._launcher.tell_of(self.name, "finished", self._launcher.brief.finished)
         await self._launcher.tell_of(self.name, "ignored", self._launcher.brief.given_up)
@@ -235,7 +240,7 @@ class NodeProcess(Child):
         hangs = False
         while True:
             await anyio.sleep(settings.hung_after / _LOOKS)
-            last_ns = last_beat_ns(self._launcher.brief.beat_path(self.name))
+            last_ns = self._last_beat_ns
             still_s = (time.monotonic_ns() - last_ns) / 1e9 if last_ns else 0.0
             if hangs and still_s < settings.hung_after:
                 hangs = False
@@ -279,7 +284,7 @@ class NodeProcess(Child):
     @property
     def has_begun(self) -> bool:
         """Before its loop turns it imports, hears nothing, and has nothing to clean up."""
-        return last_beat_ns(self._launcher.brief.beat_path(self.name)) != 0
+        return self._last_beat_ns != 0
 
     async def _quit(self) -> None:
         """Somebody else's failure may have ended the run: the daemons here may clean up all the same."""

@@ -30,6 +30,7 @@ from geartrain.errors import BadValue, EndClosed, EndOfStream, PeerLost, WouldBl
 from geartrain.ports.parking import here
 from geartrain.ports.places import private_dir
 from geartrain.ports.plane_words import PlaneWords
+from geartrain.ports.slots import EndSlot
 from geartrain.ports.tally import Tally
 from geartrain.ports.transport import Transport, find
 from geartrain.rules.counts import EndCounts
@@ -47,6 +48,9 @@ _LARGE_BYTES = 64 * 1024
 
 # How long a writer that leaves by an error waits at most for its last words to be heard.
 _LAST_WORDS_S = 1.0
+
+# Who takes longer than this for an item can write down each one that it has in hand.
+_FAST_NS = 100_000
 
 # How often a closing reader looks whether there is still a writer that could answer.
 _LOOK_S = 0.02
@@ -262,6 +266,12 @@ class RemoteSend(WritingEnd[T]):
             set_aside=writer.set_aside,
         )
 
+    @property
+    def pulse(self) -> tuple[int, ...]:
+        """Where nothing of this has changed, nothing of its statistics has."""
+        writer = self._writer
+        return (writer.offered, writer.taken, writer.stable, self._wire.writer_waits, writer.dropped, writer.closing)
+
     def tap(self) -> Tap:
         """Look at what is handed over from now on; `untap` ends it."""
         return self._wire.tap()
@@ -328,10 +338,13 @@ class RemoteReceive(ReadingEnd[T]):
 
     other_end_is_near = False
 
-    __slots__ = ("_reader", "_took", "_wire")
+    __slots__ = ("_allowed", "_looked_ns", "_reader", "_slot", "_took", "_wire")
 
     def __init__(self, wire: ReadingWire[T]) -> None:
         super().__init__(wire)
+        self._slot: EndSlot | None = None
+        self._looked_ns = 0
+        self._allowed = 0
         self._took: Callable[[Mark], None] | None = None
         self._wire = wire
         self._reader = wire.session
@@ -384,9 +397,47 @@ class RemoteReceive(ReadingEnd[T]):
             reader.ask()
         self._steps -= 1
         item = self._take()
-        self._steps -= reader.allow(self._steps)
+        if self._slot is None:
+            self._steps -= reader.allow(self._steps)
+        else:
+            self._steps -= self._allow(self._slot)
         self._wire.tell_soon()
         return item
+
+    def _allow(self, slot: EndSlot) -> int:
+        """Write down what is in hand. Who is slow says so of each item; who is fast may take some before it does."""
+        now_ns = time.monotonic_ns()
+        is_fast = now_ns - self._looked_ns < _FAST_NS * (1 + self._allowed)
+        self._looked_ns = now_ns
+        number = self._reader.mark.sequence
+        self._allowed = self._reader.allow(self._steps) if is_fast else 0
+        slot.holds(number, number + self._allowed)
+        return self._allowed
+
+    def written_in(self, slot: EndSlot) -> None:
+        """From now on it is written there which item is in hand."""
+        self._slot = slot
+
+    @property
+    def in_hand(self) -> tuple[int, int]:
+        """The number of the item that was taken last and is not done with, and up to which one it may be; or zeros."""
+        reader = self._reader
+        number = 0 if self._wire.reader_asks or reader.done or reader.ended else reader.mark.sequence
+        return (number, number + reader.free) if number else (0, 0)
+
+    @property
+    def pulse(self) -> tuple[int, ...]:
+        """Where nothing of this has changed, nothing of its statistics has."""
+        reader, wire = self._reader, self._wire
+        return (
+            reader.expects,
+            reader.free,
+            len(reader.items),
+            reader.stable,
+            wire.reader_asks,
+            reader.done,
+            reader.over,
+        )
 
     def receive_nowait(self) -> T:
         if self._wire.reader_asks:

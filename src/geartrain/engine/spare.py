@@ -118,7 +118,8 @@ def become(order: SpareOrder) -> NodeOrder:
         with suppress(GeartrainError):
             load_daemon(run, None if order.folder is None else Path(order.folder))
     with socket.socket(fileno=os.dup(order.control)) as control:
-        bootstrap = handing.take(control)
-    if bootstrap is None:
+        taken = handing.take(control)
+    if taken is None:
         sys.exit()
-    return msgspec.json.decode(bootstrap, type=NodeOrder)
+    bootstrap, slots = taken
+    return msgspec.structs.replace(msgspec.json.decode(bootstrap, type=NodeOrder), slots=slots)

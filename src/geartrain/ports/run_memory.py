@@ -1,6 +1,6 @@
 """Reads what a run has written down of itself (`rules/run_memory.py`): as often as one likes, and after its death.
 
-    memory = RunMemory(state)        look() -> RunReading        events() -> Event ...        former("camera") -> Poll ...
+    memory = RunMemory(state)      look() -> RunReading      events() -> Event ...      former("camera") -> Poll ...
 
 Nobody is asked and nobody is disturbed. A file that cannot be read is named, and the others are read all the same.
 """

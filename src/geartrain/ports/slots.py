@@ -29,26 +29,26 @@ from geartrain.rules.slots import DAEMON, DAEMON_FIELDS, END, END_FIELDS, WORD_B
 # So many daemons may come while a process runs.
 SPARE_DAEMONS = 4
 
-_NEVER = (1 << 63) - 1
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class SlotFile:
     """The file of one life of a process, as who starts the process has it."""
 
-    def __init__(self, path: Path, fd: int, words: "memoryview[int]") -> None:
-        self.path = path
+    def __init__(self, about: About, fd: int, words: "memoryview[int]") -> None:
+        self.about = about
         # For the process. Closed here once it has it.
         self.fd: int | None = fd
         self._words = words
 
     @classmethod
-    def make(cls, path: Path, about: About, *, generation: int, former: "SlotFile | None" = None) -> "SlotFile":
-        """A new file. The counters of daemons go on where the former life of the process has left them."""
+    def make(cls, path: Path | None, about: About, *, generation: int, former: "SlotFile | None" = None) -> "SlotFile":
+        """A new file; without a path one that is seen by this process and its own. Counters of daemons go on."""
         text = msgspec.json.encode(about)
         daemons, ends = len(about.daemons) + SPARE_DAEMONS, len(about.ends)
         size = slots.size_bytes(daemons, ends, text)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.memfd_create("slots") if path is None else os.open(path, _NEW, 0o600)
             os.posix_fallocate(fd, 0, size)
             os.pwrite(fd, text, slots.about_at(daemons, ends) * WORD_BYTES)
         except OSError as error:
@@ -57,17 +57,17 @@ class SlotFile:
         words[slots.LAYOUT_AT] = slots.LAYOUT
         words[slots.DAEMONS_AT], words[slots.ENDS_AT], words[slots.ABOUT_AT] = daemons, ends, len(text)
         words[slots.GENERATION_AT] = generation
-        made = cls(path, fd, words)
+        made = cls(about, fd, words)
         if former is not None:
-            made._go_on_from(former, about)
+            made._go_on_from(former)
         words[slots.MAGIC_AT] = slots.MAGIC
         return made
 
-    def _go_on_from(self, former: "SlotFile", about: About) -> None:
-        known = {name: index for index, name in enumerate(_about_in(former.path).daemons)}
+    def _go_on_from(self, former: "SlotFile") -> None:
+        known = {name: index for index, name in enumerate(former.about.daemons)}
         for at in (slots.RESTARTS_AT, slots.DEATHS_AT, slots.DROPPED_AT):
             self._words[at] = former._words[at]
-        for index, name in enumerate(about.daemons):
+        for index, name in enumerate(self.about.daemons):
             if name in known:
                 _carry_over(former._words, slots.daemon_at(known[name]), self._words, slots.daemon_at(index))
 
@@ -95,6 +95,10 @@ class SlotFile:
         self._words[slots.RESTARTS_AT] += 1
 
     @property
+    def generation(self) -> int:
+        return self._words[slots.GENERATION_AT]
+
+    @property
     def heartbeat_ns(self) -> int:
         """When its loop turned last; 0 when it has not yet."""
         return self._words[slots.HEARTBEAT_AT]
@@ -109,7 +113,8 @@ def _carry_over(old: "memoryview[int]", from_: int, new: "memoryview[int]", to: 
     if bank is None:
         return
     record = array("q", bank)
-    for field in ("state", "phase", "in_body_since_ns", "held", "held_since_ns", "held_took_ns"):
+    forgotten = () if record[_STATE] == SlotState.STOPPED else ("state",)
+    for field in (*forgotten, "phase", "in_body_since_ns", "held", "held_since_ns", "held_took_ns"):
         record[DAEMON_FIELDS.index(field)] = 0
     start = slots.bank_at(DAEMON, to, 0)
     new[start : start + DAEMON.bank_words] = record

@@ -1,6 +1,6 @@
 """How many descriptors a run takes, about: the largest of its processes says it, for the limit is one for each.
 
-    the supervisor      two logs with their files, a control socket and a pidfd for each process
+    the supervisor      two logs with their files, a slot file, a control socket and a pidfd for each process
     a process           sockets and their wake-ups for each end of a channel that leaves it
 
 The figures were counted on both loops, with room for a restart on top.
@@ -11,7 +11,7 @@ from collections import Counter
 from geartrain.rules.pipeline import PipelineSpec
 
 _ANYWHERE = 32
-_FOR_A_PROCESS = 8
+_FOR_A_PROCESS = 9
 _FOR_AN_END = 6
 
 

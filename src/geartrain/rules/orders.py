@@ -128,8 +128,8 @@ class NodeOrder(Struct, frozen=True, kw_only=True, tag_field="order", tag="node"
     stacks: str
     # From which level on records of logging are written to stderr; None leaves logging as Python has it.
     log_level: str | None = None
-    # The file for the sign of life of its loop.
-    beat: str
+    # The open file for all that it writes down of itself.
+    slots: int
     daemons: tuple[DaemonOrder, ...]
 
 

@@ -1,0 +1,126 @@
+"""What a process writes down of its daemons and the ends of their channels, for whoever looks from outside.
+
+hooks of the supervisor  ->  the slot of the daemon         at once
+the ends                 ->  the slots of the ends          whenever the loop shows that it turns, if they moved
+a reader takes an item   ->  in hand, in its end's slot     at once, see `RemoteReceive.written_in`
+"""
+
+import time
+from collections.abc import Sequence
+
+from geartrain.engine.inside import InsideReceive, InsideSend
+from geartrain.engine.remote import RemoteReceive, RemoteSend
+from geartrain.ports.observer import Observer
+from geartrain.ports.slots import DaemonSlot, EndSlot, Slots
+from geartrain.rules.counts import EndCounts
+from geartrain.rules.grid import Cycle
+from geartrain.rules.lifecycle import DaemonFailurePhase
+from geartrain.rules.readings import Phase, Up
+from geartrain.rules.session import Loss
+
+WrittenEnd = RemoteSend[object] | RemoteReceive[object] | InsideSend[object] | InsideReceive[object]
+
+
+class Written(Observer):
+    """The slots of this process. Hooks come from its loop alone, so that each slot has one writer."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._daemons: dict[str, DaemonSlot | None] = {}
+        self._ends: list[_End] = []
+
+    def add_end(self, channel: str, end: WrittenEnd) -> None:
+        sends = isinstance(end, RemoteSend | InsideSend)
+        slot = self._slots.end(channel, sends=sends)
+        if isinstance(end, RemoteReceive):
+            end.written_in(slot)
+        self._ends.append(_End(end, slot))
+
+    def strike(self) -> None:
+        """The loop goes round."""
+        now_ns = time.monotonic_ns()
+        for end in self._ends:
+            end.look(now_ns)
+        self._slots.strike()
+
+    def enters(self, daemon: str, phase: Phase) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.enters(phase, time.monotonic_ns())
+
+    def _slot(self, daemon: str) -> DaemonSlot | None:
+        try:
+            return self._daemons[daemon]
+        except KeyError:
+            return self._daemons.setdefault(daemon, self._slots.daemon(daemon))
+
+    # -- hooks ------------------------------------------------------------------------------------------------------
+
+    def on_executor_up(self) -> None:
+        self._slots.become(Up.UP)
+
+    def on_executor_down(self) -> None:
+        self._slots.become(Up.DOWN)
+
+    def on_executor_error(self, error: BaseException) -> None:
+        self._slots.become(Up.ERROR)
+
+    def on_daemon_start(self, daemon: str, attempt: int) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.starts(attempt, time.monotonic_ns())
+
+    def on_daemon_error(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.fails(time.monotonic_ns())
+
+    def on_daemon_clear(self, daemon: str) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.is_well(time.monotonic_ns())
+
+    def on_daemon_stop(self, daemon: str) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.stops(time.monotonic_ns())
+
+    def pre_execute(self, daemon: str, at_ns: int) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.begins_body(at_ns)
+
+    def post_execute(self, daemon: str, at_ns: int, took_ns: int, ok: bool) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.ends_body(at_ns, took_ns)
+
+    def on_cycle(self, daemon: str, cycle: Cycle) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.cycled(cycle)
+
+
+class _End:
+    """One end and its slot. Nearly always an end has not moved, and that is seen by its pulse."""
+
+    def __init__(self, end: WrittenEnd, slot: EndSlot) -> None:
+        self._end = end
+        self._slot = slot
+        self._pulse: tuple[int, ...] | None = None
+
+    def look(self, now_ns: int) -> None:
+        pulse = self._end.pulse
+        if pulse != self._pulse:
+            self._pulse = pulse
+            self._slot.tell(_words(self._end), now_ns)
+
+
+def _words(end: WrittenEnd) -> tuple[int, ...]:
+    """The fields of an `EndReading` from `incarnation` on, without the last."""
+    counts, stats = end.counts(), end.statistics()
+    in_hand, may_have = (0, 0) if isinstance(end, RemoteSend | InsideSend) else end.in_hand
+    waits = stats.waiters_send if counts.sends else stats.waiters_receive
+    closed = not (stats.open_send_streams if counts.sends else stats.open_receive_streams)
+    return (
+        counts.incarnation, counts.epoch, counts.accepted, counts.taken, counts.stable, counts.dropped,
+        counts.redelivered, counts.set_aside, in_hand, may_have, waits, int(closed), *_losses(counts),
+    )  # fmt: skip
+
+
+def _losses(counts: EndCounts) -> tuple[int, ...]:
+    last: Sequence[Loss] = counts.losses[-1:-3:-1]
+    words = [word for loss in last for word in (loss.epoch, loss.lost or 0)]
+    return (*words, *(0 for _ in range(4 - len(words))))
