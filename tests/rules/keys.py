@@ -53,6 +53,11 @@ TABLES = (
                 "How many warm processes wait, imports done, to take the place of one that died.",
                 "1 if a daemon says `restart`, else 0",
             ),
+            "observe": Key(
+                '"127.0.0.1:8080"',
+                "Where an observer shows the run while it runs; `unix:/path` for a socket. Needs `geartrain[web]`.",
+                "nowhere",
+            ),
         },
     ),
     Table(

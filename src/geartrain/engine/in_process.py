@@ -44,6 +44,7 @@ from geartrain.rules.durations import duration_text
 from geartrain.rules.lifecycle import DaemonFailurePhase
 from geartrain.rules.orders import Report
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
+from geartrain.rules.system import unobserved
 
 
 class Place:
@@ -146,7 +147,7 @@ class InProcess(Observer):
         targets = pipeline.checked()
         if foreign := tuple(_foreign_programs(pipeline.spec)):
             raise PipelineFaulty(foreign)
-        self.spec = pipeline.whole
+        self.spec = unobserved(pipeline.whole)
         self.roll = Roll(self.spec, watcher)
         self.gate = Signal("the start of the pipeline")
         self.reports: list[Report] = []

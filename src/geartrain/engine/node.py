@@ -415,7 +415,7 @@ class Node(Written):
                     last.mourn_with(partial(self._mourn, end.channel))
             for written, end_ in ends:
                 if isinstance(end_, INPUTS + OUTPUTS):
-                    self.add_end(written.channel, end_)
+                    self.add_end(order.name, written.channel, end_)
             place = self._places[order.name] = Place(order, target, ends)
             place.tell_planes()
             yield

@@ -108,14 +108,19 @@ class Pipeline:
     """Daemons, the channels between them, and the processes they are in. Nothing runs by declaring it.
 
     `spares` is how many warm processes wait to take the place of one that died: by default one, where anything may have
-    to be started again.
+    to be started again. `observe` is where the run is shown, as "127.0.0.1:8080" or "unix:/run/me/vision"; the extra
+    `geartrain[web]` is needed for that.
     """
 
-    def __init__(self, name: str, backend: Backend = "asyncio", spares: int | None = None) -> None:
+    def __init__(
+        self, name: str, backend: Backend = "asyncio", spares: int | None = None, observe: str | None = None
+    ) -> None:
         one_of("Pipeline backend", backend, BACKENDS)
         if spares is not None:
             whole("Pipeline spares", spares, least=0)
-        self._spec = PipelineSpec(name=_text("a pipeline's name", name), backend=backend, spares=spares)
+        self._spec = PipelineSpec(
+            name=_text("a pipeline's name", name), backend=backend, spares=spares, observe=observe
+        )
         self._folder: Path | None = None
         self._faults: tuple[Fault, ...] = ()
         self._targets: dict[str, Target] = {}

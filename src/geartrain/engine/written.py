@@ -27,21 +27,25 @@ class Written(Observer):
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._daemons: dict[str, DaemonSlot | None] = {}
-        self._ends: list[_End] = []
+        self._ends: dict[str, list[_End]] = {}
 
-    def add_end(self, channel: str, end: WrittenEnd) -> None:
+    def add_end(self, daemon: str, channel: str, end: WrittenEnd) -> None:
         sends = isinstance(end, RemoteSend | InsideSend)
         slot = self._slots.end(channel, sends=sends)
         if isinstance(end, RemoteReceive):
             end.written_in(slot)
-        self._ends.append(_End(end, slot))
+        self._ends.setdefault(daemon, []).append(_End(end, slot))
 
     def strike(self) -> None:
         """The loop goes round."""
-        now_ns = time.monotonic_ns()
-        for end in self._ends:
-            end.look(now_ns)
+        for daemon in self._ends:
+            self._look_at_ends(daemon)
         self._slots.strike()
+
+    def _look_at_ends(self, daemon: str) -> None:
+        now_ns = time.monotonic_ns()
+        for end in self._ends.get(daemon, ()):
+            end.look(now_ns)
 
     def enters(self, daemon: str, phase: Phase) -> None:
         if (slot := self._slot(daemon)) is not None:
@@ -71,6 +75,7 @@ class Written(Observer):
     def on_daemon_error(self, daemon: str, phase: DaemonFailurePhase, error: BaseException) -> None:
         if (slot := self._slot(daemon)) is not None:
             slot.fails(time.monotonic_ns())
+        self._look_at_ends(daemon)
 
     def on_daemon_clear(self, daemon: str) -> None:
         if (slot := self._slot(daemon)) is not None:
@@ -79,6 +84,7 @@ class Written(Observer):
     def on_daemon_stop(self, daemon: str) -> None:
         if (slot := self._slot(daemon)) is not None:
             slot.stops(time.monotonic_ns())
+        self._look_at_ends(daemon)
 
     def pre_execute(self, daemon: str, at_ns: int) -> None:
         if (slot := self._slot(daemon)) is not None:

@@ -58,6 +58,8 @@ CANNOT_CREATE = 73
 INTERRUPTED = 130
 
 TableFormat = Literal["table", "json"]
+# Where a run is shown if nobody says where.
+OBSERVE = "127.0.0.1:8080"
 LEVELS = ("debug", "info", "warning", "error")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -251,6 +253,8 @@ def new(folder: Path) -> None:
 @click.option("--backend", type=click.Choice(BACKENDS), help="The loop of all processes that say no other.")
 @click.option("--log-level", type=click.Choice(LEVELS),
               help="Show what is logged from this level on, here and in all processes.")  # fmt: skip
+@click.option("--observe", metavar="[HOST:PORT]", is_flag=False, flag_value=OBSERVE,
+              help=f"Show the run while it runs, with a page at this address; {OBSERVE} if none is said.")  # fmt: skip
 @click.option("--in-process", is_flag=True, help="All daemons in one process, on one loop: for breakpoint().")
 @click.pass_context
 def run(
@@ -261,6 +265,7 @@ def run(
     grace_s: float,
     backend: Backend | None,
     log_level: str | None,
+    observe: str | None,
     in_process: bool,
 ) -> NoReturn:
     """Run a pipeline until all its daemons have returned, or Ctrl-C.
@@ -271,6 +276,8 @@ def run(
     """
     if backend is not None:
         overrides = (*overrides, f"pipeline.backend={backend}")
+    if observe is not None:
+        overrides = (*overrides, f'pipeline.observe="{observe}"')
     order = RunOrder(target=target, overrides=overrides, run_for_s=run_for_s, grace_s=grace_s, verbose=ctx.obj,
                      log_level=None if log_level is None else log_level.upper(), in_process=in_process)  # fmt: skip
     supervisor = (sys.executable, "-m", "geartrain.faces.supervise", msgspec.json.encode(order).decode())

@@ -161,6 +161,7 @@ class PipelineSpec(Struct, frozen=True, kw_only=True):
     """A whole pipeline. `file` says where it was declared, for messages.
 
     `spares` is how many warm processes wait to take the place of one that died; None leaves it to the launcher.
+    `observe` is where an observer shows the run, as "127.0.0.1:8080" or "unix:/run/me/vision".
     """
 
     name: str
@@ -169,4 +170,5 @@ class PipelineSpec(Struct, frozen=True, kw_only=True):
     channels: tuple[ChannelSpec, ...] = ()
     processes: tuple[ProcessSpec, ...] = ()
     spares: int | None = None
+    observe: str | None = None
     file: str = ""

@@ -114,6 +114,7 @@ def read(tables: object, file: str = "") -> Reading:
         name=head.text("name", "") or head.missing("name", 'give the pipeline a name, as name = "vision"'),
         backend=head.one_of("backend", "asyncio", BACKENDS),
         spares=head.whole("spares", None, least=0),
+        observe=head.text("observe", "") or None,
         daemons=tuple(_daemon(name, table) for name, table in top.tables("daemons")),
         channels=tuple(_channel(name, table) for name, table in top.tables("channels")),
         processes=tuple(_process(name, table) for name, table in top.tables("processes")),
@@ -361,7 +362,7 @@ def _shown(value: object) -> str:
 def tables_of(spec: PipelineSpec) -> dict[str, Any]:
     """The tables that `read` makes this spec of, with everything said that has a value."""
     return {
-        "pipeline": _said({"name": spec.name, "backend": spec.backend, "spares": spec.spares}),
+        "pipeline": _said({"name": spec.name, "backend": spec.backend, "spares": spec.spares, "observe": spec.observe}),
         "daemons": {daemon.name: _said(_tables_of_daemon(daemon)) for daemon in spec.daemons},
         "channels": {channel.name: _said(_tables_of_channel(channel)) for channel in spec.channels},
         "processes": {process.name: _said(_tables_of_process(process)) for process in spec.processes},

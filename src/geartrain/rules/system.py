@@ -1,8 +1,10 @@
-"""Which system daemons a pipeline needs besides those that it declares: the clock, where somebody asks for it.
+"""Which system daemons a pipeline needs besides those it declares: a clock and an observer, where they are asked for.
 
     watchdog(deadlines: Deadlines)          ->   [daemons.clock]               run = "geartrain.actors:ReactorClock"
                                                  [channels.watchdog-deadlines] from = "watchdog.deadlines"
                                                                                to = "clock.clients"
+
+    [pipeline] observe = "127.0.0.1:8080"  ->   [daemons.observer]        run = "geartrain.faces.gateway:WebObserver"
 
 A channel that may go stale needs a clock too, which watches it. What is declared stays as it is: a clock that is
 declared is the one that is asked, and a port that is connected has its clock. So what comes out of this needs nothing
@@ -19,11 +21,36 @@ from geartrain.rules.signature import Signature
 
 CLOCK = "geartrain.actors:ReactorClock"
 CLIENTS = "clients"
+OBSERVER = "geartrain.actors.observer:ExecutorObserver"
+WEB_OBSERVER = "geartrain.faces.gateway:WebObserver"
 _CLOCK_NAME = "clock"
+_OBSERVER_NAME = "observer"
 
 
 def completed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineSpec:
-    """The pipeline with a clock, if it needs one, and with a channel to it for each port that asks for one."""
+    """The pipeline with all that it asks for, so that nothing is asked for any more."""
+    return _observed(_timed(spec, signatures))
+
+
+def _observed(spec: PipelineSpec) -> PipelineSpec:
+    """With an observer, if it is to be shown somewhere."""
+    if spec.observe is None:
+        return spec
+    name = _free_name(spec, _OBSERVER_NAME)
+    made = DaemonSpec(
+        name=name, process=name, run=WEB_OBSERVER, on_error="restart", config={"bind": spec.observe}
+    )  # fmt: skip
+    return msgspec.structs.replace(spec, daemons=(*spec.daemons, made), observe=None)
+
+
+def unobserved(spec: PipelineSpec) -> PipelineSpec:
+    """Without observers: what they look at is written by processes."""
+    left = tuple(daemon for daemon in spec.daemons if daemon.run not in (OBSERVER, WEB_OBSERVER))
+    return msgspec.structs.replace(spec, daemons=left)
+
+
+def _timed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineSpec:
+    """With a clock, if it needs one, and with a channel to it for each port that asks for one."""
     asking = list(_unconnected(spec, signatures))
     clock = _clock_of(spec, signatures)
     watched = any(channel.stale_after is not None for channel in spec.channels)
@@ -31,7 +58,7 @@ def completed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Pipeli
         return spec
     daemons = spec.daemons
     if clock is None:
-        clock = _free_name(spec)
+        clock = _free_name(spec, _CLOCK_NAME)
         made = DaemonSpec(name=clock, process=clock, run=CLOCK, on_error="restart")
         daemons = (*daemons, made)
     taken = {channel.name for channel in spec.channels}
@@ -83,9 +110,9 @@ def _is_unknown(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> bool
     return any(daemon.is_system and daemon.name not in signatures for daemon in spec.daemons)
 
 
-def _free_name(spec: PipelineSpec) -> str:
+def _free_name(spec: PipelineSpec, wanted: str) -> str:
     """Neither a daemon nor a process has it."""
-    return _free(_CLOCK_NAME, {name for daemon in spec.daemons for name in (daemon.name, daemon.process)})
+    return _free(wanted, {name for daemon in spec.daemons for name in (daemon.name, daemon.process)})
 
 
 def _free(name: str, taken: set[str]) -> str:
