@@ -6,7 +6,10 @@ import anyio
 import pytest
 
 from geartrain.errors import BadType, BadValue, NotInUse
-from geartrain.ports.journal import RECORD_BYTES_MAX, Journal, MemoryJournal, Record, Snapshot
+from geartrain.ports.file_journal import FileJournal
+from geartrain.ports.journal import Journal, MemoryJournal
+from geartrain.rules.journal_frames import RECORD_BYTES_MAX, Record, Snapshot
+from tests.ports.pretend_fs import PretendFs
 
 Again = Callable[[Journal], Journal]
 
@@ -16,9 +19,18 @@ def after_a_crash_in_memory(journal: Journal) -> Journal:
     return journal.reopened()
 
 
-@pytest.fixture(params=["memory"])
-def opened() -> tuple[Journal, Again]:
-    return MemoryJournal(), after_a_crash_in_memory
+def after_a_power_cut(journal: Journal) -> Journal:
+    """Nothing that was not synced is there any more."""
+    assert isinstance(journal, FileJournal)
+    assert isinstance(journal.fs, PretendFs)
+    return FileJournal("nowhere", fs=journal.fs.after_a_power_cut())
+
+
+@pytest.fixture(params=["memory", "files"])
+def opened(request: pytest.FixtureRequest) -> tuple[Journal, Again]:
+    if request.param == "memory":
+        return MemoryJournal(), after_a_crash_in_memory
+    return FileJournal("nowhere", fs=PretendFs()), after_a_power_cut
 
 
 def test_revisions_count_from_one_and_are_said_at_once(opened: tuple[Journal, Again]) -> None:
@@ -46,24 +58,34 @@ def test_after_a_snapshot_the_state_and_later_records_are_found_and_revisions_go
     journal, again = opened
     for payload in (b"a", b"b", b"c"):
         journal.append(payload)
-    journal.snapshot(b"abc")
+    journal.snapshot(3, b"abc")
     assert journal.durable == 3
-    assert again(journal).append(b"d") == 4
-    journal = again(again(journal))
-    journal.append(b"d")
+    journal = again(journal)
+    assert (journal.state, list(journal.records())) == (Snapshot(3, b"abc"), [])
+    assert journal.append(b"d") == 4
     journal.sync()
     found = again(journal)
-    assert found.state == Snapshot(3, b"abc")
-    assert found.revision == 3 + len(list(found.records()))
+    assert (found.state, list(found.records())) == (Snapshot(3, b"abc"), [Record(4, b"d")])
+
+
+def test_a_snapshot_of_an_earlier_revision_keeps_the_records_after_it(opened: tuple[Journal, Again]) -> None:
+    journal, again = opened
+    for payload in (b"a", b"b", b"c"):
+        journal.append(payload)
+    journal.snapshot(2, b"ab")
+    assert (again(journal).state, list(again(journal).records())) == (Snapshot(2, b"ab"), [Record(3, b"c")])
+    for revision in (1, 4):
+        with pytest.raises(BadValue, match=f"between 2 and 3, got {revision}"):
+            journal.snapshot(revision, b"?")
 
 
 def test_a_snapshot_that_nobody_survived_still_holds_the_revision(opened: tuple[Journal, Again]) -> None:
     journal, again = opened
     for _ in range(5):
         journal.append(b"x")
-    journal.snapshot(b"")
+    journal.snapshot(5, b"")
     journal = again(journal)
-    journal.snapshot(b"")
+    journal.snapshot(5, b"")
     assert again(journal).append(b"y") == 6
 
 

@@ -2,7 +2,7 @@
 
     journal.append(record) -> revision          never waits, and promises nothing yet
     await journal.committed(revision)           now it does: many appends share one sync
-    journal.snapshot(state)                     what all records came to, so that the old ones may go
+    journal.snapshot(revision, state)           what all records came to, so that the old ones may go
 
 Records are bytes of which nothing is understood here. A revision is one more than the one before, through every
 restart and snapshot, and never goes back. What is answered before it is durable (a release may be) is simply not
@@ -17,25 +17,9 @@ from collections.abc import Iterator
 
 import anyio
 import anyio.to_thread
-from msgspec import Struct
 
 from geartrain.errors import BadType, BadValue, NotInUse
-
-RECORD_BYTES_MAX = 64 * 1024
-
-
-class Record(Struct, frozen=True, gc=False):
-    """One record, as it was appended."""
-
-    revision: int
-    payload: bytes
-
-
-class Snapshot(Struct, frozen=True, gc=False):
-    """What all records up to this revision have come to."""
-
-    revision: int
-    state: bytes
+from geartrain.rules.journal_frames import RECORD_BYTES_MAX, Record, Snapshot
 
 
 class Journal(ABC):
@@ -72,8 +56,8 @@ class Journal(ABC):
         """The durable records after `state`, the oldest first."""
 
     @abstractmethod
-    def snapshot(self, state: bytes) -> None:
-        """Keep what all records up to now have come to, durably, and let old records go. Waits for the disk."""
+    def snapshot(self, revision: int, state: bytes) -> None:
+        """Keep what all records up to this revision have come to, and let those records go. Waits for the disk."""
 
     @abstractmethod
     def close(self) -> None:
@@ -88,6 +72,12 @@ class Journal(ABC):
                 await self._syncing.wait()
             else:
                 await self._sync_for_all()
+
+    def check_snapshot(self, revision: int) -> None:
+        """Whether a snapshot of this revision can be the next."""
+        least = self.state.revision if self.state else 0
+        if not least <= revision <= self.revision:
+            raise BadValue(f"a snapshot must be of a record between {least} and {self.revision}, got {revision}")
 
     async def _sync_for_all(self) -> None:
         self._syncing = anyio.Event()
@@ -141,12 +131,13 @@ class MemoryJournal(Journal):
         with self._lock:
             return iter([record for record in self._records if record.revision <= self._durable])
 
-    def snapshot(self, state: bytes) -> None:
+    def snapshot(self, revision: int, state: bytes) -> None:
         self._in_use()
+        self.check_snapshot(revision)
+        self.sync()
         with self._lock:
-            self._durable = self._revision
-            self.state = Snapshot(self._revision, state)
-            self._records.clear()
+            self.state = Snapshot(revision, state)
+            self._records = [record for record in self._records if record.revision > revision]
 
     def close(self) -> None:
         if not self._closed:
