@@ -142,7 +142,7 @@ QUICK = Effort(
 def all_figures(effort: Effort) -> tuple[Figure, ...]:
     in_process = (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort), *_deadlines(effort))
     between = (*_one_way(effort), *_round_trips(effort), *_payloads(effort))
-    return (*in_process, *between, *_growth(effort), *_many_channels(effort), *_pipelines(effort))
+    return (*in_process, *between, *_growth(effort), *_many_channels(effort), *_pipelines(effort), *_observing(effort))
 
 
 def _channels(effort: Effort) -> Iterator[Figure]:
@@ -362,6 +362,23 @@ def _pipelines(effort: Effort) -> Iterator[Figure]:
             geartrain=_pipeline("flow", loop, effort.remote_seconds),
             peer=_between("read", "write", "geartrain", loop, 256, "reading", effort),
             wanted=RatioAtLeast(0.97),
+        )
+
+
+def _observing(effort: Effort) -> Iterator[Figure]:
+    """What it costs to be looked at, and to look."""
+    for what, unit, role, amount, limit in (
+        ("start, stop and report of a cycle", "us", "hooks", 100_000, 2.0),
+        ("1,000 slots, read", "ms", "read", 1000, 5.0),
+    ):
+        yield Figure(
+            what=f"observing: {what}",
+            loop="-",
+            unit=unit,
+            rounds=effort.rounds,
+            geartrain=Job("observing.py", (role, str(amount))),
+            peer=None,
+            wanted=MedianBelow(limit),
         )
 
 

@@ -92,7 +92,8 @@ class Written(Observer):
 
     def post_execute(self, daemon: str, at_ns: int, took_ns: int, ok: bool) -> None:
         if (slot := self._slot(daemon)) is not None:
-            slot.ends_body(at_ns, took_ns)
+            # Of a cycle that went well there is more to tell, at once.
+            slot.ends_body(at_ns, took_ns, is_all=not ok)
 
     def on_cycle(self, daemon: str, cycle: Cycle) -> None:
         if (slot := self._slot(daemon)) is not None:

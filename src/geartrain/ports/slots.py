@@ -173,6 +173,9 @@ class Slots:
         return EndSlot(self._words, slots.end_at(self._daemons, index))
 
 
+_ALL = slice(None)
+
+
 class _Slot:
     """One record, and the two places where it is published in turn."""
 
@@ -188,7 +191,7 @@ class _Slot:
     def _publish(self) -> None:
         # The number comes last: who sees it sees the bank whole. x86 keeps the order of two stores.
         number = self._number = self._number + 1
-        self._banks[number & 1][:] = self._record
+        self._banks[number & 1][_ALL] = self._record
         self._sequence[0] = number
 
 
@@ -200,14 +203,21 @@ class _Slot:
 
 
 class DaemonSlot(_Slot):
-    """What one daemon does. Everything is written by the loop of its process."""
+    """What one daemon does. Everything is written by the loop of its process.
 
-    __slots__ = ("_buckets",)
+    What a cycle needs of its predecessors is kept beside the record: an attribute is read faster than a word.
+    """
+
+    __slots__ = ("_buckets", "_ewma_ns", "_executions", "_max_jitter_ns", "_max_lateness_ns", "_max_ns", "_min_ns")
 
     def __init__(self, words: "memoryview[int]", slot: int) -> None:
         super().__init__(words, slot, DAEMON)
         start = slots.buckets_at(slot)
         self._buckets = words[start : start + slots.BUCKETS]
+        record = self._record
+        self._executions, self._ewma_ns = record[_EXECUTIONS], record[_EWMA]
+        self._min_ns, self._max_ns = record[_MIN], record[_MAX]
+        self._max_jitter_ns, self._max_lateness_ns = record[_MAX_JITTER], record[_MAX_LATENESS]
 
     def starts(self, attempt: int, now_ns: int) -> None:
         """`on_start` is about to be called."""
@@ -251,39 +261,42 @@ class DaemonSlot(_Slot):
         self._record[_IN_BODY] = at_ns
         self._publish()
 
-    def ends_body(self, at_ns: int, took_ns: int) -> None:
+    def ends_body(self, at_ns: int, took_ns: int, *, is_all: bool = True) -> None:
+        """Not `is_all`: what is told next, of the same cycle, is published with it."""
         record = self._record
         record[_IN_BODY] = 0
-        ran = record[_EXECUTIONS]
-        record[_EXECUTIONS] = ran + 1
-        record[_LAST] = took_ns
-        if ran:
-            old = record[_EWMA]
-            record[_EWMA] = old - (old >> 3) + (took_ns >> 3)
-            if took_ns < record[_MIN]:
-                record[_MIN] = took_ns
-            elif took_ns > record[_MAX]:
-                record[_MAX] = took_ns
+        if not self._executions:
+            self._ewma_ns = self._min_ns = self._max_ns = record[_MIN] = record[_MAX] = took_ns
         else:
-            record[_EWMA] = record[_MIN] = record[_MAX] = took_ns
+            self._ewma_ns += (took_ns >> 3) - (self._ewma_ns >> 3)
+            if took_ns < self._min_ns:
+                self._min_ns = record[_MIN] = took_ns
+            elif took_ns > self._max_ns:
+                self._max_ns = record[_MAX] = took_ns
+        self._executions += 1
+        record[_EXECUTIONS] = self._executions
+        record[_LAST] = took_ns
+        record[_EWMA] = self._ewma_ns
         record[_CHANGED] = at_ns + took_ns
         self._buckets[slots.bucket_of(took_ns)] += 1
-        self._publish()
+        if is_all:
+            self._publish()
 
     def cycled(self, cycle: Cycle) -> None:
         record = self._record
         record[_CYCLE] = cycle.index
         record[_PERIOD] = cycle.period_ns
-        record[_SKIPPED] += cycle.skipped_slots
+        if cycle.skipped_slots:
+            record[_SKIPPED] += cycle.skipped_slots
         late = record[_LATENESS] = cycle.lateness_ns
-        if late > record[_MAX_LATENESS]:
-            record[_MAX_LATENESS] = late
+        if late > self._max_lateness_ns:
+            self._max_lateness_ns = record[_MAX_LATENESS] = late
         jitter = cycle.jitter_ns
         if jitter is not None:
             record[_ACTUAL] = cycle.actual_period_ns or 0
             record[_JITTER] = jitter
-            if jitter > record[_MAX_JITTER]:
-                record[_MAX_JITTER] = jitter
+            if jitter > self._max_jitter_ns:
+                self._max_jitter_ns = record[_MAX_JITTER] = jitter
         self._publish()
 
     def has_budget(self, budget_ns: int) -> None:
