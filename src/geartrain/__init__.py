@@ -49,11 +49,13 @@ if TYPE_CHECKING:
     from geartrain.errors import JournalDamaged as JournalDamaged
     from geartrain.errors import JournalInUse as JournalInUse
     from geartrain.errors import JournalStopped as JournalStopped
+    from geartrain.errors import NotHeld as NotHeld
     from geartrain.errors import PeerLost as PeerLost
     from geartrain.errors import PeerRefused as PeerRefused
     from geartrain.errors import PipelineFailed as PipelineFailed
     from geartrain.errors import PipelineFaulty as PipelineFaulty
     from geartrain.errors import ServerGone as ServerGone
+    from geartrain.errors import UnknownDaemon as UnknownDaemon
     from geartrain.errors import WireError as WireError
     from geartrain.errors import WouldBlock as WouldBlock
     from geartrain.faces.testing import PipelineRunner as PipelineRunner
@@ -121,11 +123,13 @@ _ROOMS = {
         "JournalDamaged",
         "JournalInUse",
         "JournalStopped",
+        "NotHeld",
         "PeerLost",
         "PeerRefused",
         "PipelineFailed",
         "PipelineFaulty",
         "ServerGone",
+        "UnknownDaemon",
         "WireError",
         "WouldBlock",
     ),

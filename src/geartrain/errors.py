@@ -24,6 +24,14 @@ class NotInUse(GeartrainError, RuntimeError):
     """Something was used outside the time in which it works: a supervisor before or after its block."""
 
 
+class NotHeld(GeartrainError, RuntimeError):
+    """A fault was to be cleared that is not there: the body of the daemon, or of all of them, is not held back."""
+
+
+class UnknownDaemon(GeartrainError, LookupError):
+    """No daemon has this name here."""
+
+
 class GateInvalid(GeartrainError, RuntimeError):
     """A histogram that may only tell exact figures has seen more samples than it can hold, and tells none."""
 

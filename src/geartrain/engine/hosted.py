@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import anyio
 from msgspec import Struct
 
+from geartrain.engine.budgets import BodyGuard
 from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.reporter import Reporter
 from geartrain.engine.signal import Signal
 from geartrain.ports.clock import SimClock
+from geartrain.rules.budgets import Budgets, Hold
 from geartrain.rules.lifecycle import (
     Began,
     Call,
@@ -53,6 +55,10 @@ class DaemonHealth(Struct, frozen=True):
     last_error_phase: DaemonFailurePhase | None
     started_at: float | None
     uptime: float | None
+    # While its body is not entered: why, and since when. The two counts are since the supervisor was made.
+    held: Hold | None = None
+    overruns: int = 0
+    passed_ticks: int = 0
 
 
 class Hosted:
@@ -67,12 +73,18 @@ class Hosted:
         restart: RestartPolicy,
         supervisor: "Supervisor",
         reporter: Reporter,
+        budgets: Budgets,
+        budget_ns: int | None,
     ) -> None:
         self.name = name
         self.stop = Signal(f"the stop of {name}")
         self.started = Signal(f"the start of {name}")
         self.ended = Signal(f"the end of {name}")
-        self.watch = reporter.watch(name)
+        is_guarded = budgets.add(name, budget_ns)
+        self._budgets = budgets
+        self.watch = reporter.watch(
+            name, BodyGuard(name, budgets, reporter, supervisor.clock, self.stop) if is_guarded else None
+        )
         self._daemon = daemon
         self._make = make
         self._life = Life(policy, restart)
@@ -107,6 +119,9 @@ class Hosted:
             last_error_phase=life.last_error_phase,
             started_at=self._started_at,
             uptime=self._clock.now() - (self._started_at or 0.0) if running else None,
+            held=self._budgets.hold_of(self.name),
+            overruns=self._budgets.overruns_of(self.name),
+            passed_ticks=self._budgets.passed_of(self.name),
         )
 
     # -- from outside -------------------------------------------------------------------------------------------

@@ -3,11 +3,23 @@
 import logging
 import os
 import traceback
+from collections.abc import Sequence
 
 from geartrain.engine.context import ClockLogger
 from geartrain.errors import ProcessFailed, in_words
 from geartrain.ports.clock import Clock
-from geartrain.ports.observer import Observer, Watch, tell
+from geartrain.ports.observer import Guard, Observer, Watch, tell
+from geartrain.rules.budgets import (
+    DaemonHeld,
+    DaemonReleased,
+    ExecutorHeld,
+    ExecutorReleased,
+    Fact,
+    Hold,
+    Joined,
+    Overran,
+)
+from geartrain.rules.durations import duration_text
 from geartrain.rules.lifecycle import DaemonFailurePhase, End, Pause
 from geartrain.rules.orders import ERROR_MOST, REPORT_TRACE_MOST, Report
 
@@ -25,8 +37,11 @@ class Reporter:
         """The logger of a daemon, which the supervisor too uses to speak of it. Its records carry `sim_time`."""
         return ClockLogger(self._logger.getChild(daemon), self._clock)
 
-    def watch(self, daemon: str) -> Watch | None:
-        return None if self._observer is None else Watch(self._observer, daemon)
+    def watch(self, daemon: str, guard: Guard | None) -> Watch | None:
+        """Nobody measures cycles that nobody looks at, and that may take as long as they like."""
+        if self._observer is None and guard is None:
+            return None
+        return Watch(self._observer or Observer(), daemon, guard)
 
     def up(self) -> None:
         if self._observer is not None:
@@ -64,6 +79,26 @@ class Reporter:
             if len(self._unwell) == 1:
                 tell(self._observer.on_executor_fault, daemon)
 
+    def budgets(self, facts: Sequence[Fact]) -> None:
+        """Somebody took too long, or that was cleared."""
+        for fact in facts:
+            self._log_hold(fact)
+            if self._observer is not None:
+                _tell_of_budgets(self._observer, fact)
+
+    def _log_hold(self, fact: Fact) -> None:
+        match fact:
+            case DaemonHeld(daemon, hold):
+                logger = self.logger_of(daemon)
+                logger.warning("daemon %r is held until its fault is cleared: a body %s", daemon, _too_long(hold))
+            case ExecutorHeld(hold):
+                said = "all daemons are held until the fault of the executor is cleared: a body of %r %s"
+                self._logger.warning(said, hold.daemon, _too_long(hold))
+            case DaemonReleased(daemon):
+                self.logger_of(daemon).info("daemon %r is held no more", daemon)
+            case _:
+                pass
+
     def outcome(self, daemon: str, error: BaseException, order: Pause | End) -> None:
         """What followed. An error that is raised to the caller needs no second report here."""
         logger = self.logger_of(daemon)
@@ -98,6 +133,27 @@ class Reporter:
 
     def cleanup_cut(self, daemon: str) -> None:
         self.logger_of(daemon).warning("on_stop of daemon %r did not finish in time, and was cancelled", daemon)
+
+
+def _too_long(hold: Hold) -> str:
+    took, budget = duration_text(hold.took_ns / 1e9), duration_text(hold.budget_ns / 1e9)
+    return f"took {took}, and may take {budget}"
+
+
+def _tell_of_budgets(observer: Observer, fact: Fact) -> None:
+    match fact:
+        case Overran(daemon, took_ns, budget_ns):
+            tell(observer.on_overrun, daemon, took_ns, budget_ns)
+        case DaemonHeld(daemon, hold):
+            tell(observer.on_daemon_held, daemon, hold.took_ns, hold.budget_ns)
+        case ExecutorHeld(hold):
+            tell(observer.on_executor_held, hold.daemon, hold.took_ns, hold.budget_ns)
+        case Joined(daemon):
+            tell(observer.on_daemon_held_with_executor, daemon)
+        case DaemonReleased(daemon):
+            tell(observer.on_daemon_released, daemon)
+        case ExecutorReleased():
+            tell(observer.on_executor_released)
 
 
 def report_of(error: BaseException, *, daemon: str, process: str, phase: str, attempt: int) -> Report:

@@ -27,6 +27,7 @@ from geartrain.ports.clock import Clock, SimClock, WallClock
 from geartrain.ports.observer import Observer, current_watch
 from geartrain.ports.parking import here, here_in_turns, take_turn
 from geartrain.ports.turns import Wait, current_owner
+from geartrain.rules.budgets import Budgets
 from geartrain.rules.checks import number, one_of
 from geartrain.rules.lifecycle import POLICIES, End, OnError
 from geartrain.rules.restart import RestartPolicy
@@ -39,7 +40,11 @@ _DEFIANCE_S = 1.0
 
 
 class Supervisor:
-    """Hosts daemons for the length of an `async with` block, which ends when all of them have."""
+    """Hosts daemons for the length of an `async with` block, which ends when all of them have.
+
+    `budget` is how many seconds the body of a cycle of `every` may take, whichever daemon's it is. One that takes more
+    holds all of them: their bodies are entered no more, until `clear_executor_fault`.
+    """
 
     def __init__(
         self,
@@ -49,6 +54,7 @@ class Supervisor:
         restart: RestartPolicy | None = None,
         logger: logging.Logger | None = None,
         observer: Observer | None = None,
+        budget: float | None = None,
     ) -> None:
         _check_clock(clock)
         if logger is not None and not isinstance(logger, logging.Logger):
@@ -60,6 +66,7 @@ class Supervisor:
         self._restart = _checked_restart("Supervisor", restart) or RestartPolicy()
         self._logger = logging.getLogger("geartrain") if logger is None else logger
         self._reporter = Reporter(self._logger, self._clock, observer)
+        self._budgets = Budgets(_budget_ns("Supervisor", budget))
         self._hosted: dict[str, Hosted] = {}
         self._launched: list[Hosted] = []
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -94,13 +101,15 @@ class Supervisor:
         name: str | None = None,
         on_error: OnError | None = None,
         restart: RestartPolicy | None = None,
+        budget: float | None = None,
         **kwargs: Any,
     ) -> None:
         """Host a daemon. A class, or an `@daemon` factory with its arguments, makes a new object for every life.
 
-        `on_error` and `restart` are the supervisor's unless they are given here.
+        `on_error` and `restart` are the supervisor's unless they are given here. `budget` is how many seconds the body
+        of a cycle of `every` may take. One that takes more is the last until `clear_fault`: it is not entered again.
         """
-        self._host_new(_recipe(daemon, args, kwargs), name, on_error, restart)
+        self._host_new(_recipe(daemon, args, kwargs), name, on_error, restart, budget)
 
     def add_factory(
         self,
@@ -109,11 +118,12 @@ class Supervisor:
         name: str | None = None,
         on_error: OnError | None = None,
         restart: RestartPolicy | None = None,
+        budget: float | None = None,
     ) -> None:
         """Host what `fn()` returns, asked again for every life of the daemon."""
         if not callable(fn):
             raise BadType(f"add_factory() expected a function that returns a Daemon, got {fn!r}")
-        self._host_new(fn, name, on_error, restart)
+        self._host_new(fn, name, on_error, restart, budget)
 
     def spawn(self, fn: Callable[..., Awaitable[object]], *args: Any, name: str | None = None, **kwargs: Any) -> None:
         """Host a plain `async def fn(ctx, *args)` as a daemon of its own."""
@@ -122,7 +132,12 @@ class Supervisor:
         self._host_new(lambda: FunctionDaemon(fn, title, *args, **kwargs), title, None, None)
 
     def _host_new(
-        self, make: Callable[[], Daemon], name: str | None, on_error: OnError | None, restart: RestartPolicy | None
+        self,
+        make: Callable[[], Daemon],
+        name: str | None,
+        on_error: OnError | None,
+        restart: RestartPolicy | None,
+        budget: float | None = None,
     ) -> None:
         if self._closed:
             raise NotInUse("this supervisor's block has been left; add daemons before or inside `async with`")
@@ -136,7 +151,9 @@ class Supervisor:
         rule = _checked_restart(f"daemon {title!r}", restart) or self._restart
         if restart is not None and policy != "restart":
             raise BadValue(f"daemon {title!r} is given restart=..., which does nothing with on_error={policy!r}")
-        hosted = self._hosted[title] = Hosted(title, daemon, make, policy, rule, self, self._reporter)
+        budget_ns = _budget_ns(f"daemon {title!r}", budget)
+        hosted = Hosted(title, daemon, make, policy, rule, self, self._reporter, self._budgets, budget_ns)
+        self._hosted[title] = hosted
         holders.add(hosted)
         if self._tasks is not None:
             self._launch(hosted)
@@ -277,6 +294,22 @@ class Supervisor:
                     self._reporter.defiant(hosted.name)
         return tuple(cancelled)
 
+    # -- budgets ------------------------------------------------------------------------------------------------
+
+    def clear_fault(self, name: str) -> None:
+        """Release a daemon that is held because a body took longer than its budget; the next tick is for its body.
+
+        `NotHeld` when it is not held for that, `UnknownDaemon` when nobody has this name: then nothing is done.
+        """
+        self._reporter.budgets(self._budgets.clear(name))
+
+    def clear_executor_fault(self) -> None:
+        """Release all who are held because a body took longer than the supervisor's budget, and not for their own.
+
+        `NotHeld` when none did.
+        """
+        self._reporter.budgets(self._budgets.clear_executor())
+
     # -- watching -----------------------------------------------------------------------------------------------
 
     async def wait_all_started(self) -> None:
@@ -366,6 +399,14 @@ def _checked_restart(whose: str, restart: RestartPolicy | None) -> RestartPolicy
     if restart is not None and not isinstance(restart, RestartPolicy):
         raise BadType(f"{whose} restart must be a RestartPolicy, got {restart!r}")
     return restart
+
+
+def _budget_ns(whose: str, budget: float | None) -> int | None:
+    if budget is None:
+        return None
+    if (budget_ns := round(number(f"{whose} budget, in seconds,", budget, least=0, most=1e9) * 1e9)) < 1:
+        raise BadValue(f"{whose} budget must be more than 0 seconds; leave it out where a body may take any time")
+    return budget_ns
 
 
 def _trace_of(error: BaseException | None) -> TracebackType | None:

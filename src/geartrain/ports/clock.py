@@ -11,14 +11,14 @@ moves straight to the next moment at which something is due. A daemon uses its `
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Literal, Protocol, Self, runtime_checkable
 
 import anyio
 
-from geartrain.errors import BadValue, Deadlock
-from geartrain.ports.observer import Watch, current_watch
+from geartrain.errors import BadType, BadValue, Deadlock
+from geartrain.ports.observer import Guard, Watch, current_watch
 from geartrain.ports.parking import here_in_turns, loop_is_running, take_turn
 from geartrain.ports.sleepers import sleep_until_ns
 from geartrain.ports.turns import Turns
@@ -29,6 +29,9 @@ from geartrain.rules.deadlock import Waiting, stuck
 from geartrain.rules.timestep import Timeline
 
 First = Literal["now", "after"]
+
+# What is called in the place of a body that is held.
+Handler = Callable[[], Awaitable[object]]
 
 # Real time in whole nanoseconds: `CLOCK_MONOTONIC`, the same for all processes of a host.
 mono_ns = time.monotonic_ns
@@ -53,8 +56,12 @@ class Clock(Protocol):
     async def wait_until_ns(self, deadline_ns: int) -> None:
         """The same in whole nanoseconds."""
 
-    def every(self, period: float, *, first: First = "after") -> AsyncIterator[float]:
-        """The moments of an absolute grid, one by one; those missed are skipped and counted."""
+    def every(self, period: float, *, first: First = "after", instead: Handler | None = None) -> AsyncIterator[float]:
+        """The moments of an absolute grid, one by one; those missed are skipped and counted.
+
+        While the daemon is held, for a body took longer than its budget, ticks pass without it; `instead`, an async
+        function without arguments, is called at each of them.
+        """
 
     def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
         """A scope that is cancelled when that time has passed, and then left quietly."""
@@ -88,8 +95,8 @@ class WallClock:
     async def wait_until_ns(self, deadline_ns: int) -> None:
         await sleep_until_ns(deadline_ns)
 
-    def every(self, period: float, *, first: First = "after") -> AsyncIterator[float]:
-        return Ticks(self, period, first)
+    def every(self, period: float, *, first: First = "after", instead: Handler | None = None) -> AsyncIterator[float]:
+        return Ticks(self, period, first, instead)
 
     def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
         return anyio.move_on_after(number("move_on_after() seconds", seconds))
@@ -151,8 +158,8 @@ class SimClock:
         finally:
             self._timeline.cancel(timer)
 
-    def every(self, period: float, *, first: First = "after") -> AsyncIterator[float]:
-        return Ticks(self, period, first)
+    def every(self, period: float, *, first: First = "after", instead: Handler | None = None) -> AsyncIterator[float]:
+        return Ticks(self, period, first, instead)
 
     @contextmanager
     def move_on_after(self, seconds: float) -> Iterator[anyio.CancelScope]:
@@ -250,17 +257,24 @@ class _Timeout:
 
 
 class Ticks:
-    """The ticks of `every`: an iterator that also tells the observer, if there is one, how each cycle went."""
+    """The ticks of `every`: an iterator that also tells the observer, if there is one, how each cycle went.
 
-    def __init__(self, clock: Clock, period: float, first: First) -> None:
+    While the daemon is held it does not come back from `__anext__`: ticks pass there, until it is released, or stops.
+    """
+
+    def __init__(self, clock: Clock, period: float, first: First, instead: Handler | None = None) -> None:
         if number("every() period", period) <= 0 or math.isinf(period):
             raise BadValue(f"every() period must be positive, got {period!r}")
         one_of("every() first", first, ("now", "after"))
+        if instead is not None and not callable(instead):
+            raise BadType(f"every() instead must be an async function without arguments, got {instead!r}")
         self._clock = clock
         self._period_ns = max(1, _ns(period))
         self._epoch_ns: int | None = None
         self._slot = -1 if first == "now" else 0
         self._watch: Watch | None = current_watch.get()
+        self._guard: Guard | None = None if self._watch is None else self._watch.guard
+        self._instead = instead
         self._index = 0
         self._skipped = 0
         self._started_ns = 0
@@ -272,14 +286,31 @@ class Ticks:
     async def __anext__(self) -> float:
         due_ns = self._begin_wait()
         await self._clock.wait_until_ns(due_ns)
+        while self._guard is not None and self._guard.holds_back():
+            await self._pass(self._guard)
+            await self._clock.wait_until_ns(self._begin_wait())
         return self._begin_cycle()
+
+    async def _pass(self, guard: Guard) -> None:
+        """This tick is not for the body. Whoever is to stop would never hear of it, so then there are no more."""
+        if guard.stopping:
+            raise StopAsyncIteration
+        if self._instead is None:
+            self._started_ns = self._clock.now_ns()
+            self._index += 1
+        else:
+            self._begin_cycle()
+            await self._instead()
 
     def _begin_wait(self) -> int:
         now_ns = self._clock.now_ns()
         if self._epoch_ns is None:
             self._epoch_ns = now_ns
         if self._watch is not None and self._watch.open_cycle is self:
-            self.end(ok=True)
+            took_ns = self._end_cycle(ok=True)
+            # Where a body ended that was left by `break` or an error, nobody knows: such a one is not judged.
+            if self._guard is not None:
+                self._guard.judge(took_ns)
         # The very first tick of first="now" is the epoch itself.
         slot = 0 if self._slot < 0 else grid.next_slot(self._epoch_ns, self._period_ns, self._slot, now_ns)
         self._skipped = max(0, slot - self._slot - 1)
@@ -299,7 +330,11 @@ class Ticks:
         return self._epoch_ns + self._slot * self._period_ns
 
     def end(self, *, ok: bool) -> None:
-        """The body of the present cycle is over."""
+        """The body of the present cycle is over: the daemon has left its loop."""
+        self._end_cycle(ok=ok)
+
+    def _end_cycle(self, *, ok: bool) -> int:
+        """The answer is how long its body took."""
         assert self._watch is not None
         ended_ns = self._clock.now_ns()
         cycle = grid.cycle(
@@ -312,7 +347,9 @@ class Ticks:
             previous_ns=self._previous_ns,
         )
         self._index += 1
-        self._watch.cycle_ends(self._started_ns, ended_ns - self._started_ns, cycle if ok else None)
+        took_ns = ended_ns - self._started_ns
+        self._watch.cycle_ends(self._started_ns, took_ns, cycle if ok else None)
+        return took_ns
 
 
 def _stuck_waits(turns: Turns) -> tuple[Waiting, ...]:

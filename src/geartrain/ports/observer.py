@@ -4,6 +4,9 @@
                          daemon_error, daemon_fault        executor_fault, executor_error
                          daemon_clear                      executor_clear
 
+    post_execute, cycle, overrun, daemon_held, executor_held ... daemon_released, executor_released
+
+The second line is of budgets: a fault there is that a body took too long, and is not told as an error.
 A hook is called in the daemon's own task, must not wait, and should be quick. One that raises is logged and
 otherwise ignored: watching never changes what is watched.
 """
@@ -52,6 +55,24 @@ class Observer:
     def on_daemon_clear(self, daemon: str) -> None:
         """The daemon is in service again: its `on_start` came back."""
 
+    def on_overrun(self, daemon: str, took_ns: int, budget_ns: int) -> None:
+        """A body of the daemon, or the handler in its place, took longer than the daemon's budget."""
+
+    def on_daemon_held(self, daemon: str, took_ns: int, budget_ns: int) -> None:
+        """By that, its body is entered no more. Not called again while it is held."""
+
+    def on_daemon_held_with_executor(self, daemon: str) -> None:
+        """Its body is entered no more because the executor is held. Told at its own next tick; it has no fault."""
+
+    def on_daemon_released(self, daemon: str) -> None:
+        """Somebody has cleared that: its body is entered again from its next tick on."""
+
+    def on_executor_held(self, daemon: str, took_ns: int, budget_ns: int) -> None:
+        """A body of this daemon took longer than the budget of the executor: at its next tick each daemon is held."""
+
+    def on_executor_released(self) -> None:
+        """Somebody has cleared that, and those who were held with the executor have been released."""
+
     def pre_execute(self, daemon: str, at_ns: int) -> None:
         """The body of a cycle begins."""
 
@@ -63,13 +84,17 @@ class Observer:
 
 
 class Watch:
-    """One daemon's line to the observer. `open_cycle` is the cycle whose body is running, if any."""
+    """One daemon's line to the observer. `open_cycle` is the cycle whose body is running, if any.
 
-    __slots__ = ("_observer", "daemon", "open_cycle")
+    `guard` is there if somebody has said how long a body may take.
+    """
 
-    def __init__(self, observer: Observer, daemon: str) -> None:
+    __slots__ = ("_observer", "daemon", "guard", "open_cycle")
+
+    def __init__(self, observer: Observer, daemon: str, guard: "Guard | None" = None) -> None:
         self._observer = observer
         self.daemon = daemon
+        self.guard = guard
         self.open_cycle: OpenCycle | None = None
 
     def cycle_begins(self, cycle: "OpenCycle", at_ns: int) -> None:
@@ -91,6 +116,20 @@ class Watch:
 
 class OpenCycle(Protocol):
     def end(self, *, ok: bool) -> None: ...
+
+
+class Guard(Protocol):
+    """Who knows whether the body of a daemon may be entered."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the daemon has been asked to stop."""
+
+    def holds_back(self) -> bool:
+        """The body is due. Asked once for each tick."""
+
+    def judge(self, took_ns: int) -> None:
+        """A body, or the handler in its place, took so long."""
 
 
 # Whose cycles these are. Set by a supervisor that has an observer, and by nobody else.

@@ -253,10 +253,15 @@ class _CooperativeTicks(Ticks):
         self._stop = stop
 
     async def __anext__(self) -> float:
-        due_ns = self._begin_wait()
+        await self._wait(self._begin_wait())
+        while self._guard is not None and self._guard.holds_back():
+            await self._pass(self._guard)
+            await self._wait(self._begin_wait())
+        return self._begin_cycle()
+
+    async def _wait(self, due_ns: int) -> None:
         if not self._stop.is_set():
             with self._clock.move_on_after((due_ns - self._clock.now_ns()) / 1e9):
                 await self._stop.wait()
         if self._stop.is_set():
             raise StopAsyncIteration
-        return self._begin_cycle()
