@@ -14,6 +14,7 @@ PROMISED = (
     "GeartrainError DaemonError Clock WallClock SimClock Context Daemon daemon Supervisor RestartPolicy OnError "
     "DaemonHealth DaemonState DaemonFailurePhase Observer Deadlock simulate Pipeline PipelineFaulty Fault "
     "Caller Calls Call CallChannel CallStats open_calls CallFailed CallTimeout ServerGone "
+    "ActiveRunner decide_service_claim "
     "mono_ns LatencyHistogram PlaneClock GateInvalid DeadlineScheduler Deadline"
 )
 

@@ -67,6 +67,10 @@ if TYPE_CHECKING:
     from geartrain.ports.observer import Observer as Observer
     from geartrain.ports.places import private_dir as private_dir
     from geartrain.ports.planes import PlaneClock as PlaneClock
+    from geartrain.recipes.service_claims import ActiveRunner as ActiveRunner
+    from geartrain.recipes.service_claims import AtomicServiceRun as AtomicServiceRun
+    from geartrain.recipes.service_claims import ServiceClaim as ServiceClaim
+    from geartrain.recipes.service_claims import decide_service_claim as decide_service_claim
     from geartrain.rules.appointments import Appointment as Appointment
     from geartrain.rules.appointments import DeadlineStats as DeadlineStats
     from geartrain.rules.appointments import Fired as Fired
@@ -138,6 +142,12 @@ _ROOMS = {
     "geartrain.ports.observer": ("Observer",),
     "geartrain.ports.places": ("private_dir",),
     "geartrain.ports.planes": ("PlaneClock",),
+    "geartrain.recipes.service_claims": (
+        "ActiveRunner",
+        "AtomicServiceRun",
+        "ServiceClaim",
+        "decide_service_claim",
+    ),
     "geartrain.rules.appointments": ("Appointment", "DeadlineStats", "Fired", "PlaneChange"),
     "geartrain.rules.calls": ("CallStats",),
     "geartrain.rules.deadlines": ("Deadline", "PeriodicDeadline"),
