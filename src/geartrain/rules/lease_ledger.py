@@ -1,0 +1,377 @@
+"""What is kept of leases for ever: records of what has happened, and what they come to.
+
+    decide ---> records ---> journal ---> apply, one by one, in a life to come ---> the same ledger
+                                '-- snapshot: what all of them came to, so that the old ones may go
+
+The revision of a record is its place in the journal. It never goes back, through snapshots too, and the revision of
+the last change of owner or mode is the token of a lease: so no two owners ever have the same one, and who comes later
+has the higher.
+"""
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from geartrain.errors import BadValue
+from geartrain.rules.lease_words import Answer, Bind, Claim, Done, Grant, Mode, Why
+
+# So many answers of a session are kept for who asks again.
+ANSWERS_MOST = 256
+
+T = TypeVar("T")
+
+
+class Lease(Struct, frozen=True, array_like=True, gc=False):
+    """Who may do what, where. Its number is the revision of its grant; `until_ns` is the most that was promised.
+
+    One that is lost and keeps others out for a while has session 0, and bind "delay".
+    """
+
+    lease: int
+    token: int
+    session: int
+    claims: tuple[Claim, ...]
+    since_ns: int
+    until_ns: int
+    ttl_ns: int
+    bind: Bind = "session"
+    cls: str = ""
+    label: str = ""
+    owner: int = 0
+    alone: bool = False
+    delay_ns: int = 0
+    offered_to: int = 0
+
+
+# -- what happens -----------------------------------------------------------------------------------------------------
+
+
+class Began(Struct, frozen=True, array_like=True, tag="began"):
+    """A new life of the arbiter. `wall_ns` is for readers: with `at_ns` it dates all that follows."""
+
+    at_ns: int
+    boot: str
+    wall_ns: int
+    hold_until_ns: int = 0
+
+
+class SessionOpened(Struct, frozen=True, array_like=True, tag="opened"):
+    """Its number is the revision."""
+
+    at_ns: int
+    secret: str
+    label: str
+    ttl_ns: int
+
+
+class SessionEnded(Struct, frozen=True, array_like=True, tag="session_ended"):
+    """It holds nothing any more but what outlives it."""
+
+    at_ns: int
+    session: int
+
+
+class Granted(Struct, frozen=True, array_like=True, tag="granted", gc=False):
+    """This lease is held. It answers request `n` of its session."""
+
+    at_ns: int
+    n: int
+    lease: Lease
+
+
+class Renewed(Struct, frozen=True, array_like=True, tag="renewed"):
+    """It may be held till then. Written once for a whole while, not for each renewal."""
+
+    at_ns: int
+    lease: int
+    until_ns: int
+
+
+class Moded(Struct, frozen=True, array_like=True, tag="moded"):
+    """All its claims are in this mode."""
+
+    at_ns: int
+    session: int
+    n: int
+    lease: int
+    mode: Mode
+
+
+class Offered(Struct, frozen=True, array_like=True, tag="offered"):
+    """This session may adopt it."""
+
+    at_ns: int
+    session: int
+    n: int
+    lease: int
+    to: int
+
+
+class Adopted(Struct, frozen=True, array_like=True, tag="adopted"):
+    """It belongs to another."""
+
+    at_ns: int
+    session: int
+    n: int
+    lease: int
+    owner: int
+    until_ns: int
+
+
+class Ended(Struct, frozen=True, array_like=True, tag="ended", gc=False):
+    """It is over, because a session has said so or by itself. Until `delay_until_ns` others are kept out."""
+
+    at_ns: int
+    lease: int
+    why: Why
+    session: int = 0
+    n: int = 0
+    delay_until_ns: int = 0
+
+
+Record = Granted | Ended | Renewed | Moded | Offered | Adopted | SessionOpened | SessionEnded | Began
+
+_encoder = msgspec.msgpack.Encoder()
+_records: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+def encode(record: Record) -> bytes:
+    return _encoder.encode(record)
+
+
+def decode(payload: bytes) -> Record:
+    """A record of the journal. What is none is refused: whoever wrote it knew something that is not known here."""
+    return _decoded(_records, payload, "a record of leases")
+
+
+# -- what it comes to -------------------------------------------------------------------------------------------------
+
+
+class SessionKept(Struct, frozen=True, array_like=True):
+    """A session, in a snapshot. What it has asked up to `floor` is not known any more."""
+
+    session: int
+    secret: str
+    label: str
+    ttl_ns: int
+    floor: int
+    answers: tuple[Answer, ...]
+
+
+class Snapshot(Struct, frozen=True, array_like=True, tag="snapshot"):
+    """All that a ledger holds."""
+
+    revision: int
+    epoch: int
+    boot: str
+    last_ns: int
+    hold_until_ns: int
+    leases: tuple[Lease, ...]
+    sessions: tuple[SessionKept, ...]
+
+
+_snapshots: msgspec.msgpack.Decoder[Snapshot] = msgspec.msgpack.Decoder(Snapshot)
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    return _encoder.encode(snapshot)
+
+
+def decode_snapshot(payload: bytes) -> Snapshot:
+    return _decoded(_snapshots, payload, "a snapshot of leases")
+
+
+class Session:
+    """One client: what it has asked is remembered, so that it may ask again."""
+
+    __slots__ = ("answers", "floor", "label", "leases", "secret", "session", "ttl_ns")
+
+    def __init__(self, session: int, secret: str, label: str, ttl_ns: int) -> None:
+        self.session = session
+        self.secret = secret
+        self.label = label
+        self.ttl_ns = ttl_ns
+        self.leases: dict[int, None] = {}
+        self.answers: dict[int, Answer] = {}
+        self.floor = 0
+
+    def answered(self, answer: Answer) -> None:
+        self.answers[answer.n] = answer
+        if len(self.answers) > ANSWERS_MOST:
+            oldest = next(iter(self.answers))
+            del self.answers[oldest]
+            self.floor = max(self.floor, oldest)
+
+
+class Ledger:
+    """The leases and sessions there are, after some records."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.epoch = 0
+        self.boot = ""
+        # The time of the last record.
+        self.last_ns = 0
+        self.hold_until_ns = 0
+        self.leases: dict[int, Lease] = {}
+        self.sessions: dict[int, Session] = {}
+        # By its secret.
+        self.session_of: dict[str, int] = {}
+
+    def apply(self, record: Record) -> Answer | None:
+        """The next record, and what is answered to whoever has asked for it."""
+        self.revision += 1
+        answer = self._apply(record)
+        if record.at_ns > self.last_ns:
+            self.last_ns = record.at_ns
+        return answer
+
+    def _apply(self, record: Record) -> Answer | None:
+        match record:
+            case Granted(_, n, lease):
+                assert lease.lease == self.revision, "a lease is named by the revision of its grant"
+                self.leases[lease.lease] = lease
+                grant = Grant(lease.session, n, lease.lease, lease.token, lease.claims, lease.ttl_ns)
+                session = self.sessions[lease.session]
+                session.leases[lease.lease] = None
+                session.answered(grant)
+                return grant
+            case Ended(_, number, _, asker, n, delay_until_ns):
+                self._end(self.leases[number], delay_until_ns)
+                return self._answer(asker, Done(asker, n, number))
+            case Renewed(_, number, until_ns):
+                self.leases[number] = replace(self.leases[number], until_ns=until_ns)
+            case Moded(_, asker, n, number, mode):
+                lease = self.leases[number]
+                claims = tuple(Claim(claim.region, mode) for claim in lease.claims)
+                self.leases[number] = replace(lease, claims=claims, token=self.revision)
+                return self._answer(asker, Done(asker, n, number, self.revision))
+            case Offered(_, asker, n, number, to):
+                lease = self.leases[number] = replace(self.leases[number], offered_to=to)
+                return self._answer(asker, Done(asker, n, number, lease.token))
+            case Adopted():
+                return self._adopt(record)
+            case SessionOpened(_, secret, label, ttl_ns):
+                self.sessions[self.revision] = Session(self.revision, secret, label, ttl_ns)
+                self.session_of[secret] = self.revision
+            case SessionEnded(_, number):
+                del self.session_of[self.sessions.pop(number).secret]
+            case Began():
+                self._begin(record)
+        return None
+
+    def _answer(self, session: int, answer: Answer) -> Answer | None:
+        known = self.sessions.get(session)
+        if known is None or not answer.n:
+            return None
+        known.answered(answer)
+        return answer
+
+    def _end(self, lease: Lease, delay_until_ns: int) -> None:
+        self._leave(lease)
+        if delay_until_ns:
+            nobodys = replace(lease, session=0, owner=0, bind="delay", cls="", offered_to=0, until_ns=delay_until_ns)
+            self.leases[lease.lease] = nobodys
+        else:
+            del self.leases[lease.lease]
+
+    def _leave(self, lease: Lease) -> None:
+        holder = self.sessions.get(lease.session)
+        if holder is not None:
+            holder.leases.pop(lease.lease, None)
+
+    def _adopt(self, record: Adopted) -> Answer | None:
+        lease = self.leases[record.lease]
+        self._leave(lease)
+        self.leases[lease.lease] = replace(
+            lease,
+            session=record.session,
+            owner=record.owner,
+            token=self.revision,
+            until_ns=record.until_ns,
+            offered_to=0,
+        )
+        self.sessions[record.session].leases[lease.lease] = None
+        return self._answer(record.session, Done(record.session, record.n, lease.lease, self.revision))
+
+    def _begin(self, record: Began) -> None:
+        """After a start of the machine its clock begins anew; how long nobody can tell that it was off.
+
+        What was left of a lease when the last record was written is the most that can be left, and it gets all of it
+        once more. A start of the arbiter alone moves nothing.
+        """
+        self.epoch += 1
+        if self.boot and record.boot != self.boot:
+            # Of the other clock nothing is kept.
+            gone_ns, self.last_ns = self.last_ns, record.at_ns
+            for number, lease in self.leases.items():
+                left_ns = max(0, lease.until_ns - gone_ns)
+                self.leases[number] = replace(lease, until_ns=record.at_ns + left_ns)
+            if self.hold_until_ns:
+                self.hold_until_ns = record.at_ns + max(0, self.hold_until_ns - gone_ns)
+        self.boot = record.boot
+        self.hold_until_ns = max(self.hold_until_ns, record.hold_until_ns)
+
+    # -- as one value
+
+    def snapshot(self) -> Snapshot:
+        sessions = (
+            SessionKept(one.session, one.secret, one.label, one.ttl_ns, one.floor, tuple(one.answers.values()))
+            for one in self.sessions.values()
+        )
+        return Snapshot(
+            self.revision,
+            self.epoch,
+            self.boot,
+            self.last_ns,
+            self.hold_until_ns,
+            tuple(self.leases.values()),
+            tuple(sessions),
+        )
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "Ledger":
+        ledger = cls()
+        ledger.revision = snapshot.revision
+        ledger.epoch = snapshot.epoch
+        ledger.boot = snapshot.boot
+        ledger.last_ns = snapshot.last_ns
+        ledger.hold_until_ns = snapshot.hold_until_ns
+        for kept in snapshot.sessions:
+            session = ledger.sessions[kept.session] = Session(kept.session, kept.secret, kept.label, kept.ttl_ns)
+            session.answers = {answer.n: answer for answer in kept.answers}
+            session.floor = kept.floor
+            ledger.session_of[kept.secret] = kept.session
+        for lease in snapshot.leases:
+            ledger.leases[lease.lease] = lease
+            if lease.session in ledger.sessions:
+                ledger.sessions[lease.session].leases[lease.lease] = None
+        return ledger
+
+
+def apply(ledger: Ledger, record: Record) -> Ledger:
+    """The ledger after one record more: the same one, which has moved on (ADR 33)."""
+    ledger.apply(record)
+    return ledger
+
+
+def fold(records: Iterable[Record], snapshot: Snapshot | None = None) -> Ledger:
+    """What all records come to, after a snapshot or from nothing."""
+    return reduce(apply, records, Ledger() if snapshot is None else Ledger.of(snapshot))
+
+
+def compact(records: Iterable[Record], snapshot: Snapshot | None = None) -> Snapshot:
+    """What may be kept in the place of all of them."""
+    return fold(records, snapshot).snapshot()
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], payload: bytes, what: str) -> T:
+    try:
+        return decoder.decode(payload)
+    except (ValueError, RecursionError) as error:
+        said = f"{what} cannot be read: {error}; it may be of a later version, which can read it"
+        raise BadValue(said) from error
