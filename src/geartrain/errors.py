@@ -177,6 +177,10 @@ class SlotsUnreadable(GeartrainError, ValueError):
     """What a process has written down of itself cannot be read: the file is cut, foreign, or of another version."""
 
 
+class CannotServe(GeartrainError, RuntimeError):
+    """What is to be served cannot be: its address is taken or open to everybody, or what it needs is not installed."""
+
+
 class ProcessFailed(GeartrainError, RuntimeError):
     """A process could not be started, or not be reached."""
 

@@ -1,0 +1,28 @@
+"""What the gateway asks of an observer. Nothing of it waits."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from geartrain.faces.web_live import Graph, Logs
+
+
+class Source(Protocol):
+    @property
+    def graph(self) -> Graph: ...
+
+    def frames(self, entity: str, fault_code: str) -> tuple[Mapping[str, Any], ...]:
+        """What was read of an entity each time that a fault of it was confirmed, the oldest first."""
+        ...
+
+    def logs(self, process: str, tail: int) -> Logs:
+        """The last lines of a process that there is."""
+        ...
+
+    def buckets(self) -> Mapping[str, tuple[int, ...]]:
+        """How long bodies took, by daemon, as counts of the buckets of `rules/slots.py`."""
+        ...
+
+    @property
+    def poll_s(self) -> float:
+        """How long the last look took."""
+        ...
