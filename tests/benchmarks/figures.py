@@ -50,6 +50,18 @@ class MedianBelow(Struct, frozen=True, tag=True):
         return geartrain < self.limit
 
 
+class MedianAbove(Struct, frozen=True, tag=True):
+    """Wanted: geartrain's median is above this, whatever the peer does, if there is one."""
+
+    limit: float
+
+    def __str__(self) -> str:
+        return f"> {self.limit:,.0f}"
+
+    def held_by(self, geartrain: float, peer: float | None) -> bool:
+        return geartrain > self.limit
+
+
 class BelowAndRatioAtMost(Struct, frozen=True, tag=True):
     """Wanted: both of these."""
 
@@ -85,7 +97,7 @@ class Figure(Struct, frozen=True):
     rounds: int
     geartrain: Job
     peer: Job | None
-    wanted: RatioAtLeast | RatioAtMost | MedianBelow | BelowAndRatioAtMost | None
+    wanted: RatioAtLeast | RatioAtMost | MedianBelow | MedianAbove | BelowAndRatioAtMost | None
 
     @property
     def title(self) -> str:
@@ -142,7 +154,8 @@ QUICK = Effort(
 def all_figures(effort: Effort) -> tuple[Figure, ...]:
     in_process = (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort), *_deadlines(effort))
     between = (*_one_way(effort), *_round_trips(effort), *_payloads(effort))
-    return (*in_process, *between, *_growth(effort), *_many_channels(effort), *_pipelines(effort), *_observing(effort))
+    whole = (*_pipelines(effort), *_observing(effort), *_journal(effort))
+    return (*in_process, *between, *_growth(effort), *_many_channels(effort), *whole)
 
 
 def _channels(effort: Effort) -> Iterator[Figure]:
@@ -380,6 +393,43 @@ def _observing(effort: Effort) -> Iterator[Figure]:
             peer=None,
             wanted=MedianBelow(limit),
         )
+
+
+def _journal(effort: Effort) -> Iterator[Figure]:
+    """On the disk under the folder for temporary files: of one machine, with nothing replicated."""
+    many = 1_000_000
+    for loop in LOOPS:
+        yield Figure(
+            what="journal: durable records, 64 outstanding",
+            loop=loop,
+            unit="/s",
+            rounds=effort.cost_rounds,
+            geartrain=_records("outstanding", loop, 64, effort),
+            peer=None,
+            wanted=MedianAbove(20_000),
+        )
+    yield Figure(
+        what=f"journal: a durable record after {many:,} (peer: 0)",
+        loop="-",
+        unit="us",
+        rounds=effort.rounds,
+        geartrain=_records("single", "-", many, effort),
+        peer=_records("single", "-", 0, effort),
+        wanted=RatioAtMost(1.15),
+    )
+    yield Figure(
+        what=f"journal: {many:,} records checked and read again",
+        loop="-",
+        unit="/s",
+        rounds=effort.cost_rounds,
+        geartrain=_records("recovery", "-", many, effort),
+        peer=None,
+        wanted=MedianAbove(200_000),
+    )
+
+
+def _records(role: str, loop: str, count: int, effort: Effort) -> Job:
+    return Job("journal.py", (role, loop, str(count), str(effort.remote_seconds)))
 
 
 def _pipeline(role: str, loop: str, amount: float) -> Job:

@@ -180,12 +180,13 @@ class FileJournal(Journal):
         self._file = self._write_segment(self._block)
         # Last: from then on the segment has to be there.
         self._write_identity()
-        self._firsts = [1]
+        self._blocks = [self._block]
         self._sum = self._block.seed
 
     def _take_up(self, kept: Kept) -> None:
         self._identity, self.state, self.said = kept.identity, kept.state, kept.said
-        self._firsts = [segment.block.first for segment in kept.segments]
+        # Of each segment, for where it begins.
+        self._blocks = [segment.block for segment in kept.segments]
         # A name that only memory knew could vanish after somebody has relied on it.
         self.fs.sync_folder()
         for former in kept.segments[:-1]:
@@ -244,10 +245,8 @@ class FileJournal(Journal):
 
     def records(self) -> Iterator[Record]:
         after = self.state.revision if self.state else 0
-        for first in list(self._firsts):
-            name = segment_name(first)
-            data = self.fs.read(name)
-            for record in records_in(read_segment(name, data, self._sum_of).block, data, self._sum_of):
+        for block in list(self._blocks):
+            for record in records_in(block, self.fs.read(segment_name(block.first)), self._sum_of):
                 if record.revision > self._durable:
                     return
                 if record.revision > after:
@@ -303,7 +302,7 @@ class FileJournal(Journal):
         self._block = fresh_block(self._identity, old.mark.revision + 1, old.mark.sum, size)
         self._file = self._write_segment(self._block)
         self._seal(old, old_file, self._block.first)
-        self._firsts.append(self._block.first)
+        self._blocks.append(self._block)
 
     def _seal(self, block: Block, file: int, following: int) -> None:
         if file not in self._files:
@@ -346,7 +345,7 @@ class FileJournal(Journal):
         for former in snapshots_among(names):
             if former < revision:
                 self.fs.remove(snapshot_name(former))
-        self._firsts = [first for first in self._firsts if first in needed]
+        self._blocks = [block for block in self._blocks if block.first in needed]
 
     # -- ending -------------------------------------------------------------------------------------------------------
 
