@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from geartrain.engine.written import Written
-from geartrain.ports.observer import Watch
 from geartrain.ports.slots import SlotFile, SlotReader, Slots
 from geartrain.rules.grid import Cycle
 from geartrain.rules.slots import About
@@ -26,7 +25,7 @@ class Open:
 def hooks(folder: Path, count: int) -> float:
     file = SlotFile.make(folder / "p", About(process="p", daemons=("d",)), generation=1)
     assert file.fd is not None
-    watch, open_cycle = Watch(Written(Slots(file.fd)), "d"), Open()
+    watch, open_cycle = Written(Slots(file.fd)).watch("d", None), Open()
     began_ns = time.perf_counter_ns()
     for at_ns in range(10**9, 10**9 + count):
         watch.cycle_begins(open_cycle, at_ns)

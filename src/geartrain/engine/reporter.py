@@ -41,7 +41,7 @@ class Reporter:
         """Nobody measures cycles that nobody looks at, and that may take as long as they like."""
         if self._observer is None and guard is None:
             return None
-        return Watch(self._observer or Observer(), daemon, guard)
+        return (self._observer or Observer()).watch(daemon, guard)
 
     def up(self) -> None:
         if self._observer is not None:

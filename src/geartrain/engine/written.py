@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from geartrain.engine.inside import InsideReceive, InsideSend
 from geartrain.engine.remote import RemoteReceive, RemoteSend
-from geartrain.ports.observer import Observer
+from geartrain.ports.observer import Guard, Observer, OpenCycle, Watch
 from geartrain.ports.slots import DaemonSlot, EndSlot, Slots
 from geartrain.rules.counts import EndCounts
 from geartrain.rules.grid import Cycle
@@ -86,18 +86,30 @@ class Written(Observer):
             slot.stops(time.monotonic_ns())
         self._look_at_ends(daemon)
 
-    def pre_execute(self, daemon: str, at_ns: int) -> None:
-        if (slot := self._slot(daemon)) is not None:
-            slot.begins_body(at_ns)
+    def watch(self, daemon: str, guard: Guard | None) -> Watch:
+        slot = self._slot(daemon)
+        return super().watch(daemon, guard) if slot is None else _Cycles(self, slot, daemon, guard)
 
-    def post_execute(self, daemon: str, at_ns: int, took_ns: int, ok: bool) -> None:
-        if (slot := self._slot(daemon)) is not None:
-            # Of a cycle that went well there is more to tell, at once.
-            slot.ends_body(at_ns, took_ns, is_all=not ok)
 
-    def on_cycle(self, daemon: str, cycle: Cycle) -> None:
-        if (slot := self._slot(daemon)) is not None:
-            slot.cycled(cycle)
+class _Cycles(Watch):
+    """Writes the cycles of a daemon into its slot, without a detour: they are most of what is written."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, observer: Observer, slot: DaemonSlot, daemon: str, guard: Guard | None) -> None:
+        super().__init__(observer, daemon, guard)
+        self._slot = slot
+
+    def cycle_begins(self, cycle: OpenCycle, at_ns: int) -> None:
+        self.open_cycle = cycle
+        self._slot.begins_body(at_ns)
+
+    def cycle_ends(self, at_ns: int, took_ns: int, cycle: Cycle | None) -> None:
+        self.open_cycle = None
+        # Of a cycle that went well there is more to tell, at once.
+        self._slot.ends_body(at_ns, took_ns, is_all=cycle is None)
+        if cycle is not None:
+            self._slot.cycled(cycle)
 
 
 class _End:

@@ -73,6 +73,10 @@ class Observer:
     def on_executor_released(self) -> None:
         """Somebody has cleared that, and those who were held with the executor have been released."""
 
+    def watch(self, daemon: str, guard: "Guard | None") -> "Watch":
+        """Who is told of the cycles of this daemon; by default the three hooks below are."""
+        return Watch(self, daemon, guard)
+
     def pre_execute(self, daemon: str, at_ns: int) -> None:
         """The body of a cycle begins."""
 
