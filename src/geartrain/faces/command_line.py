@@ -36,8 +36,10 @@ from geartrain.engine.roll import Standing
 from geartrain.errors import BadValue, GeartrainError, PipelineFaulty
 from geartrain.faces.completing import SHELLS, channel_names, daemon_names, files, log_names, run_names, script
 from geartrain.faces.health import Finding, findings
-from geartrain.faces.looks import Printer, in_calls, in_columns
+from geartrain.faces.looks import Printer, has_colours, in_calls, in_columns
 from geartrain.faces.making import NotMade, make_project
+from geartrain.faces.post_mortem import found as post_mortem_of
+from geartrain.faces.post_mortem import in_words
 from geartrain.faces.running import FAILED, FAULTY, RunOrder, in_lines, refusal
 from geartrain.faces.runs import NothingRuns, followed, live_run, logs_in, state_of
 from geartrain.faces.supervise import STOPS
@@ -336,6 +338,23 @@ def logs(daemon: str | None, follow: bool, run_name: str | None) -> None:
     if follow:
         for log, line in followed(state, found):
             printers[log.stream].line(log.process, line)
+
+
+@geartrain.command("post-mortem")
+@run_argument
+@format_option
+def post_mortem(run_name: str | None, form: TableFormat) -> None:
+    """Say how each process of a run ended, what it had in hand and who waited; of the last run if none is named.
+
+    Nobody is asked: it is read from files, also when everything was killed, or still lives.
+
+    Example: geartrain post-mortem vision
+    """
+    told = post_mortem_of(state_of(run_name))
+    if form == "json":
+        _print_json([told])
+    else:
+        _print(in_words(told, coloured=has_colours(sys.stdout)))
 
 
 @geartrain.command()

@@ -27,16 +27,11 @@ def slots_path(state: Path, process: str, life: int) -> Path:
 
 
 class RunMemory:
-    """One run, by the folder of its state."""
+    """One run, by the folder of its state; `about` is for whoever knows what it is when its file does not tell."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, about: RunAbout | None = None) -> None:
         self.state = state
-        try:
-            self.about = msgspec.json.decode((state / ABOUT_FILE).read_bytes(), type=RunAbout)
-        except OSError as error:
-            raise SlotsUnreadable(f"{state / ABOUT_FILE} cannot be read: {error.strerror}") from error
-        except msgspec.MsgspecError as error:
-            raise SlotsUnreadable(f"{state / ABOUT_FILE} is not read: {error}") from error
+        self.about = about or _about_in(state / ABOUT_FILE)
         self.processes = tuple(dict.fromkeys(daemon.process for daemon in self.about.spec.daemons))
         self._readers: dict[Path, SlotReader] = {}
 
@@ -106,3 +101,12 @@ class RunMemory:
             if match := _SLOTS.fullmatch(name):
                 found.setdefault(match["process"], []).append((int(match["life"]), self.state / name))
         return {process: [path for _, path in sorted(lives)] for process, lives in found.items()}
+
+
+def _about_in(path: Path) -> RunAbout:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RunAbout)
+    except OSError as error:
+        raise SlotsUnreadable(f"{path} cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise SlotsUnreadable(f"{path} is not read: {error}") from error

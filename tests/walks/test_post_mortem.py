@@ -1,0 +1,120 @@
+"""What a run tells when everybody of it was killed at once: nobody is left, and nothing but its files is needed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import msgspec
+import pytest
+
+from geartrain.errors import SlotsUnreadable
+from geartrain.faces.command_line import main
+from geartrain.faces.post_mortem import found
+from geartrain.ports.process_table import below, signal_all
+from geartrain.ports.run_directory import kept_states
+from geartrain.ports.run_memory import RunMemory
+from geartrain.rules.post_mortem import Ending, Holding, Owing, RunState
+from geartrain.rules.readings import EndReading
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 30
+
+Loop = Literal["asyncio", "trio"]
+
+
+@contextmanager
+def running(loop: Loop) -> Iterator["subprocess.Popen[bytes]"]:
+    words = (sys.executable, "-m", "geartrain", "run", "tests/walks/holding.toml", "--backend", loop)
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            kill_all(process.pid)
+
+
+def kill_all(guard: int) -> None:
+    """The guard, its twin, the launcher, and then those that do the work."""
+    signal_all([guard, *below(guard)], signal.SIGKILL)
+
+
+async def until_it_stands() -> RunMemory:
+    """Everybody waits for the last one, which has item 21 in hand."""
+    while True:
+        for state in kept_states():
+            try:
+                memory = RunMemory(state)
+                ends = {(end.channel, end.sends): end for _, end in memory.look().ends()}
+            except SlotsUnreadable:
+                continue
+            if len(ends) == 4 and stands(ends):
+                return memory
+            memory.close()
+        await anyio.sleep(0.01)
+
+
+def stands(ends: dict[tuple[str, bool], EndReading]) -> bool:
+    waits = [end.waits for end in ends.values() if end.sends]
+    return waits == [1, 1] and ends["objects", False].in_hand == 21
+
+
+async def test_after_a_kill_of_everybody_the_item_in_hand_and_what_is_unacknowledged_are_told(
+    anyio_backend: Loop, capsys: pytest.CaptureFixture[str], nothing_left: Callable[[], list[int]]
+) -> None:
+    with running(anyio_backend) as process:
+        with anyio.fail_after(PATIENCE_S):
+            memory = await until_it_stands()
+        owed = {end.channel: end.unacknowledged for _, end in memory.look().ends() if end.sends}
+        hand = {end.channel: end.in_hand for _, end in memory.look().ends() if not end.sends}
+        memory.close()
+        kill_all(process.pid)
+    with anyio.fail_after(PATIENCE_S):
+        while nothing_left():
+            await anyio.sleep(0.01)
+
+    told = found(memory.state)
+    assert (told.state, told.first, told.unreadable) == (RunState.KILLED, None, ())
+    assert {process.last.ending for process in told.processes} == {Ending.UNSEEN}
+    daemons = {daemon.daemon: daemon for process in told.processes for daemon in process.last.daemons}
+    assert {daemon.where for daemon in daemons.values()} == {"in run"}
+    assert daemons["holds"].holds == (Holding("objects", 21, 21),)
+    assert daemons["middle"].holds == (Holding("frames", hand["frames"], hand["frames"]),)
+    assert daemons["middle"].owes == (Owing("objects", owed["objects"]),)
+    assert daemons["source"].owes == (Owing("frames", owed["frames"]),)
+    assert [(wait.channel, wait.other) for wait in daemons["source"].waits] == [("frames", "middle")]
+    assert [(wait.channel, wait.other) for wait in daemons["middle"].waits] == [("objects", "holds")]
+    assert daemons["holds"].waits == ()
+
+    # Nobody names a run: it is the last one.
+    assert main(["post-mortem"]) == 0
+    said = capsys.readouterr().out
+    assert f"{memory.state.name} was killed" in said
+    assert "item 21 of objects" in said
+    assert f"{owed['frames']} of frames" in said
+    assert "nobody saw it end: last sign of life at" in said
+
+
+async def test_a_run_that_lives_is_told_of_and_not_disturbed(
+    anyio_backend: Loop, capsys: pytest.CaptureFixture[str], nothing_left: object
+) -> None:
+    with running(anyio_backend):
+        with anyio.fail_after(PATIENCE_S):
+            memory = await until_it_stands()
+        # Somebody in the middle of it is stopped, and is read all the same.
+        (pid,) = (poll.process.pid for poll in memory.look().processes if poll.process.process == "middle")
+        memory.close()
+        os.kill(pid, signal.SIGSTOP)
+        assert main(["post-mortem", "holding", "--format", "json"]) == 0
+        told = msgspec.json.decode(capsys.readouterr().out)
+        assert told["state"] == "alive"
+        assert {process["process"] for process in told["processes"]} == {"source", "middle", "holds"}
+        (holds,) = (process["last"] for process in told["processes"] if process["process"] == "holds")
+        assert (holds["ending"], holds["daemons"][0]["holds"]) == (
+            "alive",
+            [{"channel": "objects", "item": 21, "may_have": 21}],
+        )
