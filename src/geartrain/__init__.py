@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from geartrain.errors import Deadlock as Deadlock
     from geartrain.errors import EndOfStream as EndOfStream
     from geartrain.errors import Fault as Fault
+    from geartrain.errors import Fenced as Fenced
     from geartrain.errors import GateInvalid as GateInvalid
     from geartrain.errors import GeartrainError as GeartrainError
     from geartrain.errors import JournalDamaged as JournalDamaged
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from geartrain.rules.calls import CallStats as CallStats
     from geartrain.rules.deadlines import Deadline as Deadline
     from geartrain.rules.deadlines import PeriodicDeadline as PeriodicDeadline
+    from geartrain.rules.fence import FenceGate as FenceGate
     from geartrain.rules.grid import Cycle as Cycle
     from geartrain.rules.histogram import LatencyHistogram as LatencyHistogram
     from geartrain.rules.keys import Curve as Curve
@@ -122,6 +124,7 @@ _ROOMS = {
         "Deadlock",
         "EndOfStream",
         "Fault",
+        "Fenced",
         "GateInvalid",
         "GeartrainError",
         "JournalDamaged",
@@ -151,6 +154,7 @@ _ROOMS = {
     "geartrain.rules.appointments": ("Appointment", "DeadlineStats", "Fired", "PlaneChange"),
     "geartrain.rules.calls": ("CallStats",),
     "geartrain.rules.deadlines": ("Deadline", "PeriodicDeadline"),
+    "geartrain.rules.fence": ("FenceGate",),
     "geartrain.rules.grid": ("Cycle",),
     "geartrain.rules.histogram": ("LatencyHistogram",),
     "geartrain.rules.keys": ("Curve", "Keys"),

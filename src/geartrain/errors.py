@@ -224,3 +224,7 @@ class JournalStopped(GeartrainError, RuntimeError):
         super().__init__(f"{said}: records up to {durable} are kept{unknown}; open the journal anew to know")
         self.durable = durable
         self.revision = revision
+
+
+class Fenced(GeartrainError):
+    """A resource was used with a token that is too old, or with none: who did so does not hold its lease any more."""

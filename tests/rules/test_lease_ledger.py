@@ -19,7 +19,6 @@ from geartrain.rules.lease_ledger import (
     Renewed,
     SessionEnded,
     SessionOpened,
-    apply,
     compact,
     decode,
     decode_snapshot,
@@ -99,6 +98,16 @@ def test_a_revision_counts_all_that_ever_was_when_nothing_of_it_is_left() -> Non
     assert (empty.leases, empty.sessions, empty.revision) == ({}, {}, 14)
 
 
-def test_a_grant_that_is_not_named_by_its_revision_is_no_record_of_this_journal() -> None:
-    with pytest.raises(AssertionError, match="the revision of its grant"):
-        apply(fold(HISTORY), Granted(70, 5, Lease(5, 5, 3, (Claim("d"),), 70, 170, 100)))
+@pytest.mark.parametrize(
+    "record",
+    [
+        Granted(70, 5, Lease(5, 5, 3, (Claim("d"),), 70, 170, 100)),
+        Granted(70, 5, Lease(13, 13, 2, (Claim("d"),), 70, 170, 100)),
+        Ended(70, 10, "released"),
+        Renewed(70, 10, 80),
+        SessionEnded(70, 2),
+    ],
+)
+def test_a_record_that_does_not_follow_from_those_before_it_is_refused_and_numbered(record: Record) -> None:
+    with pytest.raises(BadValue, match="record 13 of leases does not follow"):
+        fold((*HISTORY, record))

@@ -233,7 +233,8 @@ class Ledger:
     def _apply(self, record: Record) -> Answer | None:
         match record:
             case Granted(_, n, lease):
-                assert lease.lease == self.revision, "a lease is named by the revision of its grant"
+                if lease.lease != self.revision:
+                    raise KeyError(lease.lease)
                 self.leases[lease.lease] = lease
                 grant = Grant(lease.session, n, lease.lease, lease.token, lease.claims, lease.ttl_ns)
                 session = self.sessions[lease.session]
@@ -355,7 +356,13 @@ class Ledger:
 
 def apply(ledger: Ledger, record: Record) -> Ledger:
     """The ledger after one record more: the same one, which has moved on (ADR 33)."""
-    ledger.apply(record)
+    try:
+        ledger.apply(record)
+    except KeyError as error:
+        said = f"record {ledger.revision} of leases does not follow from those before it: it is about {error}"
+        raise BadValue(
+            f"{said}, which is not there; the records are not all of one journal, or not all there"
+        ) from error
     return ledger
 
 
