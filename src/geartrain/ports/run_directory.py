@@ -3,7 +3,7 @@
     $XDG_RUNTIME_DIR/geartrain/<run id>/          all that the run shares; whoever removes it removes everything
         run.lock                                  locked as long as the run lives, by the kernel and no number in a file
         <name>.process                            one for each process: number, start time, boot
-        <12 letters>                              sockets
+        <12 letters>                              sockets, and beside them counters and planes
     $XDG_STATE_HOME/geartrain/runs/<run id>/      logs and set-aside items, of the last ten runs
 
 A run id is the pipeline's name and some letters of chance. A folder is looked at before it is used, and nothing is
@@ -65,7 +65,7 @@ class RunDirectory:
 
     def socket_path(self, name: str) -> Path:
         """Where the socket of this name lies. Short, whatever the name is."""
-        return self.folder / hashlib.blake2b(name.encode(), digest_size=_SOCKET_NAME_BYTES // 2).hexdigest()
+        return _place_in(self.folder, name)
 
     def record(self, name: str, pid: int) -> None:
         """This process belongs to the run, under this name; a former one of the name does not any more."""
@@ -89,6 +89,15 @@ class RunDirectory:
             remove_folder(self.folder)
             os.close(self._lock)
             self._lock = None
+
+
+def counter_path(folder: Path, channel: str) -> Path:
+    """Where the writer of a channel counts what it has accepted."""
+    return _place_in(folder, channel).with_suffix(".count")
+
+
+def _place_in(folder: Path, name: str) -> Path:
+    return folder / hashlib.blake2b(name.encode(), digest_size=_SOCKET_NAME_BYTES // 2).hexdigest()
 
 
 def new_run(pipeline: str) -> RunDirectory:

@@ -8,6 +8,7 @@ Nobody is asked and nobody is disturbed. A file that cannot be read is named, an
 import os
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,10 @@ import msgspec
 
 from geartrain.errors import SlotsUnreadable
 from geartrain.ports.process_table import Identity, is_alive
+from geartrain.ports.run_directory import counter_path
 from geartrain.ports.slots import SlotReader
+from geartrain.ports.tally import lives_in
+from geartrain.rules.frames import Life
 from geartrain.rules.readings import Poll, ProcessReading
 from geartrain.rules.run_memory import ABOUT_FILE, EVENTS_FILE, Event, RunAbout, RunReading, events_in
 
@@ -55,8 +59,22 @@ class RunMemory:
             now_ns=time.monotonic_ns(),
             alive=is_alive(Identity(*self.about.launcher)),
             processes=tuple(polls),
+            wall_ns=time.time_ns(),
+            lives=self._lives_of_writers(polls),
             unreadable=tuple(unreadable),
         )
+
+    def _lives_of_writers(self, polls: Sequence[Poll]) -> dict[str, tuple[Life, ...]]:
+        """What the counters say. They go with the run's own folder; then the files of earlier lives say it too."""
+        writers = [(poll.process.process, end) for poll in polls for end in poll.ends if end.sends]
+        folder = Path(self.about.folder)
+        if self.about.folder and folder.is_dir():
+            return {end.channel: lives_in(counter_path(folder, end.channel)) for _, end in writers}
+        known: dict[str, dict[int, Life]] = {end.channel: {} for _, end in writers}
+        for process in {process for process, _ in writers}:
+            for end in (end for poll in self.former(process) for end in poll.ends if end.sends):
+                known.setdefault(end.channel, {})[end.epoch] = Life(end.epoch, end.accepted)
+        return {channel: tuple(lives[epoch] for epoch in sorted(lives)) for channel, lives in known.items()}
 
     def former(self, process: str) -> tuple[Poll, ...]:
         """The lives of a process before the last one, as they ended; as many as are kept and can be read."""

@@ -5,12 +5,13 @@
                    <process>.<life>.slots  Poll         one file for each life of a process
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
+from geartrain.rules.frames import Life
 from geartrain.rules.pipeline import PipelineSpec
 from geartrain.rules.readings import DaemonReading, EndReading, Poll
 
@@ -46,13 +47,16 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RunReading(Struct, frozen=True, kw_only=True):
     """Everything at one moment. `processes` are the present or last lives, in the order of the pipeline.
 
-    `unreadable` are the files that could not be read, in words.
+    `now_ns` is of the clock that all times of readings are of, `wall_ns` is the time of day. `lives` is what the
+    counters of writers say, by channel. `unreadable` are the files that could not be read, in words.
     """
 
     about: RunAbout
     now_ns: int
     alive: bool
     processes: tuple[Poll, ...]
+    wall_ns: int = 0
+    lives: Mapping[str, tuple[Life, ...]] = {}
     unreadable: tuple[str, ...] = ()
 
     def daemons(self) -> Iterator[tuple[Poll, DaemonReading]]:
