@@ -51,7 +51,7 @@ def written(count: int, size: int = 0, *, each: int = 1) -> PretendFs:
 def found_in(files: dict[str, bytes]) -> list[Record]:
     fs = PretendFs(files)
     kept = read_kept(fs)
-    return list(records_kept(fs, kept)) if kept else []
+    return [found.record for found in records_kept(fs, kept)] if kept else []
 
 
 # -- what it promises -------------------------------------------------------------------------------------------------
@@ -123,6 +123,15 @@ def test_one_sync_serves_all_that_was_appended() -> None:
         journal.append(payload(number))
     journal.sync()
     assert fs.done - before == 4, "a write and a sync of the records, and of the mark"
+
+
+def test_records_are_found_with_their_places() -> None:
+    fs = written(3)
+    kept = read_kept(fs)
+    assert kept is not None
+    for found in records_kept(fs, kept):
+        data = fs.read(found.file)
+        assert data[found.offset + 16 :].startswith(found.record.payload)
 
 
 # -- damage -----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The command `geartrain`: checks and draws pipelines, runs them, and talks to those that run.
 
 Data goes to stdout and words about it to stderr. 0 ended well, 1 a daemon failed or something is wrong with this
-machine, 2 usage or a faulty pipeline, 69 no pipeline runs, 73 a project cannot be written, 130 cut short by Ctrl-C,
-128+n ended by a signal.
+machine, 2 usage or a faulty pipeline, 4 a journal of leases is in use, 65 it is damaged, 69 no pipeline runs, 73 a
+project cannot be written, 130 cut short by Ctrl-C, 128+n ended by a signal.
 """
 
 import os
@@ -33,9 +33,17 @@ from geartrain.engine.control import (
 )
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing
-from geartrain.errors import BadValue, GeartrainError, PipelineFaulty
+from geartrain.errors import (
+    BadValue,
+    GeartrainError,
+    JournalDamaged,
+    JournalInUse,
+    JournalStopped,
+    PipelineFaulty,
+)
 from geartrain.faces.completing import SHELLS, channel_names, daemon_names, files, log_names, run_names, script
 from geartrain.faces.health import Finding, findings
+from geartrain.faces.lease import LEASE_FOLDER, Line, compacted, regions_text, standing, story
 from geartrain.faces.looks import Printer, has_colours, in_calls, in_columns
 from geartrain.faces.making import NotMade, make_project
 from geartrain.faces.post_mortem import found as post_mortem_of
@@ -55,6 +63,8 @@ from geartrain.rules.pipeline_file import tables_of
 from geartrain.rules.stacks import threads_in
 from geartrain.rules.storm import StormGate, StormPlan
 
+BUSY = 4
+DAMAGED = 65
 UNAVAILABLE = 69
 CANNOT_CREATE = 73
 INTERRUPTED = 130
@@ -85,6 +95,24 @@ class Unavailable(Refused):
     exit_code = UNAVAILABLE
 
 
+class Busy(Refused):
+    """Somebody else has it just now."""
+
+    exit_code = BUSY
+
+
+class Damaged(Refused):
+    """Data that is not what it should be."""
+
+    exit_code = DAMAGED
+
+
+class Broken(Refused):
+    """The machine did not do what was asked of it."""
+
+    exit_code = FAILED
+
+
 class CannotCreate(Refused):
     """What was to be written cannot be."""
 
@@ -97,6 +125,12 @@ def _refusal_of(error: GeartrainError) -> type[Refused]:
             return Unavailable
         case NotMade():
             return CannotCreate
+        case JournalInUse():
+            return Busy
+        case JournalDamaged():
+            return Damaged
+        case JournalStopped():
+            return Broken
         case _:
             return Refused
 
@@ -525,6 +559,85 @@ def _check_channel(channel: str, answer: Answer) -> None:
     names = [count.channel for count in answer.channels]
     if channel not in names:
         raise BadValue(f"there is no channel {channel!r}; {did_you_mean(channel, names)}")
+
+
+# -- leases -----------------------------------------------------------------------------------------------------------
+
+
+def lease_folder_option(command: F) -> F:
+    said = "Where the journal of the leases is."
+    where = click.Path(path_type=Path, file_okay=False)
+    return click.option("--dir", "folder", type=where, default=LEASE_FOLDER, show_default=True, help=said)(command)
+
+
+@geartrain.group(cls=Group)
+def lease() -> None:
+    """Look after leases and their journal.
+
+    Example: geartrain lease journal
+    """
+
+
+@lease.command()
+@lease_folder_option
+@format_option
+def fsck(folder: Path, form: TableFormat) -> None:
+    """Say whether a journal is whole, and what it comes to. Nothing is changed.
+
+    Ends with 65 when it is damaged: the file and the place in it are named.
+
+    Example: geartrain lease fsck
+    """
+    found = standing(folder)
+    for line in found.said:
+        click.echo(line, err=True)
+    if form == "json":
+        _print_json([found])
+    else:
+        _print(f"whole up to revision {found.revision}: {found.leases} leases, {found.sessions} sessions\n")
+
+
+@lease.command()
+@click.option("--region", help="Only what touches this region.")
+@lease_folder_option
+@format_option
+def journal(region: str | None, folder: Path, form: TableFormat) -> None:
+    """Show who held what when, as far back as it is kept.
+
+    Example: geartrain lease journal --region workcell/left
+    """
+    lines = story(folder, region)
+    if form == "json":
+        _print_json(lines)
+    else:
+        head = ("REVISION", "AT", "WHAT", "LEASE", "TOKEN", "SESSION", "LABEL", "REGIONS", "SAID")
+        _print(in_columns(head, [_story_row(line) for line in lines]))
+
+
+def _story_row(line: Line) -> tuple[str, ...]:
+    numbers = (str(number) if number else "" for number in (line.lease, line.token, line.session))
+    return (str(line.revision), line.at, line.what, *numbers, line.label, regions_text(line.regions), line.said)
+
+
+@lease.command()
+@lease_folder_option
+@format_option
+def compact(folder: Path, form: TableFormat) -> None:
+    """Put a snapshot of what is held in the place of all records.
+
+    A running arbiter does so itself: this ends with 4 meanwhile.
+
+    Example: geartrain lease compact
+    """
+    made = compacted(folder)
+    if form == "json":
+        _print_json([made])
+    else:
+        kept = f"{made.leases} leases and {made.sessions} sessions"
+        _print(f"{made.records} records up to revision {made.revision} have become a snapshot of {kept}\n")
+
+
+# -- this machine -----------------------------------------------------------------------------------------------------
 
 
 @geartrain.command()

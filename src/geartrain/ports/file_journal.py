@@ -35,6 +35,7 @@ from geartrain.rules.journal_frames import (
     check_line,
     empty_segment,
     frame,
+    frame_bytes,
     fresh_block,
     identity_bytes,
     needed_after,
@@ -135,11 +136,24 @@ def _newest_snapshot(
     return None, tuple(said)
 
 
-def records_kept(fs: Fs, kept: Kept) -> Iterator[Record]:
-    """The records of its segments, from the file: with those before the snapshot that are still there."""
+class Found(Struct, frozen=True, gc=False):
+    """A record, and where its frame begins."""
+
+    file: str
+    offset: int
+    record: Record
+
+
+def records_kept(fs: Fs, kept: Kept) -> Iterator[Found]:
+    """The records of its segments: with those before the snapshot that are still there."""
     crc = sum_of()
     for segment in kept.segments:
-        yield from records_in(segment.block, fs.read(segment.name), crc)
+        offset = FRAMES_AT
+        for record in records_in(segment.block, fs.read(segment.name), crc):
+            if record.revision > segment.end.revision:
+                break
+            yield Found(segment.name, offset, record)
+            offset += frame_bytes(record)
 
 
 class FileJournal(Journal):

@@ -140,6 +140,11 @@ def frame(revision: int, payload: bytes, before: int, sum_of: SumOf) -> tuple[by
     return _SUM.pack(total) + body, total
 
 
+def frame_bytes(record: Record) -> int:
+    """How much room a record takes."""
+    return _HEAD.size + len(record.payload)
+
+
 def block_bytes(block: Block, sum_of: SumOf) -> bytes:
     mark = block.mark
     fields = (block.identity, block.first, block.seed, block.size, block.count, mark.revision, mark.at, mark.sum)

@@ -1,0 +1,253 @@
+"""What the journal of an arbiter tells those who look: whether it is whole, what is held, and who held what when.
+
+Nothing is asked and nothing is written but by `compacted`, which becomes the one writer for a moment.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from msgspec import Struct
+
+from geartrain.errors import BadValue, GeartrainError, JournalDamaged, PlaceRefused
+from geartrain.ports.file_journal import FileJournal, Found, Kept, read_kept, records_kept
+from geartrain.ports.fs import RealFs
+from geartrain.rules.durations import duration_text
+from geartrain.rules.journal_frames import snapshot_name
+from geartrain.rules.lease_ledger import (
+    Adopted,
+    Began,
+    Ended,
+    Granted,
+    Ledger,
+    Moded,
+    Offered,
+    Record,
+    Renewed,
+    SessionEnded,
+    SessionOpened,
+    decode,
+    decode_snapshot,
+    encode_snapshot,
+)
+from geartrain.rules.lease_words import Claim
+from geartrain.rules.regions import canonical, key_of, meet
+
+# Where leases are kept if nobody says where: beside what they protect.
+LEASE_FOLDER = Path(".geartrain") / "leases"
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """A journal that is whole, in numbers. `snapshot` is the revision of the newest one, 0 of none."""
+
+    folder: str
+    revision: int
+    segments: int
+    records: int
+    snapshot: int
+    leases: int
+    sessions: int
+    said: tuple[str, ...] = ()
+
+
+class Wanted(Struct, frozen=True):
+    """A region, and how it is held."""
+
+    region: str
+    mode: str
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One thing that has happened. `at` is wall time in UTC, empty where no record dates it."""
+
+    revision: int
+    at: str
+    what: str
+    lease: int = 0
+    token: int = 0
+    session: int = 0
+    label: str = ""
+    regions: tuple[Wanted, ...] = ()
+    said: str = ""
+
+
+class Compacted(Struct, frozen=True, kw_only=True):
+    """What was made of so many records."""
+
+    revision: int
+    records: int
+    leases: int
+    sessions: int
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+def standing(folder: Path) -> Standing:
+    """How the journal stands; `JournalDamaged` if it is not whole, or its records do not fit together."""
+    fs, kept = _kept(folder)
+    ledger, records = _ledger_before(kept), 0
+    for found in records_kept(fs, kept):
+        records += 1
+        if found.record.revision > ledger.revision:
+            _apply(ledger, _decoded(found), found)
+    return Standing(
+        folder=str(folder),
+        revision=kept.revision,
+        segments=len(kept.segments),
+        records=records,
+        snapshot=kept.state.revision if kept.state else 0,
+        leases=len(ledger.leases),
+        sessions=len(ledger.sessions),
+        said=kept.said,
+    )
+
+
+def story(folder: Path, region: str | None = None) -> Iterator[Line]:
+    """All that is still kept of what has happened; with a region, what touches it."""
+    key = None if region is None else key_of(canonical(region))
+    fs, kept = _kept(folder)
+    whole = kept.segments[0].block.first == 1
+    ledger = Ledger() if whole else _ledger_before(kept)
+    dated = _Dates()
+    for found in records_kept(fs, kept):
+        if found.record.revision <= ledger.revision:
+            continue
+        record = _decoded(found)
+        dated.see(record)
+        # Before it is applied, which may end the lease it is about.
+        line = _line(found.record.revision, record, ledger, dated.of(record))
+        _apply(ledger, record, found)
+        if key is None or any(meet(key, key_of(wanted.region)) for wanted in line.regions):
+            yield line
+
+
+def compacted(folder: Path) -> Compacted:
+    """Put a snapshot in the place of all records. `JournalInUse` while an arbiter runs, which does so itself."""
+    _kept(folder)
+    journal = FileJournal(folder)
+    try:
+        ledger, records = _ledger_of(journal.state.state if journal.state else None), 0
+        for record in journal.records():
+            ledger.apply(decode(record.payload))
+            records += 1
+        journal.snapshot(ledger.revision, encode_snapshot(ledger.snapshot()))
+    finally:
+        journal.close()
+    return Compacted(
+        revision=ledger.revision, records=records, leases=len(ledger.leases), sessions=len(ledger.sessions)
+    )  # fmt: skip
+
+
+def _kept(folder: Path) -> tuple[RealFs, Kept]:
+    fs = RealFs(folder)
+    try:
+        kept = read_kept(fs)
+    except FileNotFoundError:
+        kept = None
+    except OSError as error:
+        raise PlaceRefused(f"the journal in {folder} cannot be read: {error.strerror}") from error
+    if kept is None:
+        raise BadValue(f"there is no journal in {folder}: say with --dir where it is")
+    return fs, kept
+
+
+def _ledger_before(kept: Kept) -> Ledger:
+    if kept.state is None:
+        return Ledger()
+    try:
+        return _ledger_of(kept.state.state)
+    except GeartrainError as error:
+        raise JournalDamaged(snapshot_name(kept.state.revision), 0, str(error), "a snapshot of leases") from error
+
+
+def _ledger_of(state: bytes | None) -> Ledger:
+    return Ledger() if state is None else Ledger.of(decode_snapshot(state))
+
+
+def _decoded(found: Found) -> Record:
+    try:
+        return decode(found.record.payload)
+    except GeartrainError as error:
+        raise JournalDamaged(found.file, found.offset, str(error), "a record of leases") from error
+
+
+def _apply(ledger: Ledger, record: Record, found: Found) -> None:
+    try:
+        ledger.apply(record)
+    except (AssertionError, KeyError) as error:
+        met = f"record {found.record.revision} ({type(record).__name__}) does not fit those before it"
+        raise JournalDamaged(found.file, found.offset, met, "one that an arbiter has written") from error
+
+
+# -- telling ----------------------------------------------------------------------------------------------------------
+
+
+class _Dates:
+    """Wall time of records: that of the last start of an arbiter, and what has passed since."""
+
+    def __init__(self) -> None:
+        self._began: Began | None = None
+
+    def see(self, record: Record) -> None:
+        if isinstance(record, Began):
+            self._began = record
+
+    def of(self, record: Record) -> str:
+        if self._began is None:
+            return ""
+        wall_ns = self._began.wall_ns + record.at_ns - self._began.at_ns
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1000)
+        return moment.isoformat(timespec="milliseconds")
+
+
+def _line(revision: int, record: Record, ledger: Ledger, at: str) -> Line:
+    match record:
+        case Began(_, boot):
+            return Line(revision=revision, at=at, what="arbiter began", said=f"boot {boot}")
+        case SessionOpened(_, _, label, ttl_ns):
+            said = f"ttl {duration_text(ttl_ns / 1e9)}"
+            return Line(revision=revision, at=at, what="session opened", session=revision, label=label, said=said)
+        case SessionEnded(_, session):
+            return Line(revision=revision, at=at, what="session ended", session=session, label=_who(ledger, session))
+        case Granted(_, _, lease):
+            return Line(
+                revision=revision, at=at, what="granted", lease=lease.lease, token=lease.token, session=lease.session,
+                label=lease.label or _who(ledger, lease.session), regions=_wanted(lease.claims),
+                said=f"ttl {duration_text(lease.ttl_ns / 1e9)}",
+            )  # fmt: skip
+        case Ended(_, number, why, session):
+            return _of_lease(revision, at, why, ledger, number, f"by session {session}" if session else "")
+        case Renewed(at_ns, number, until_ns):
+            said = f"for {duration_text((until_ns - at_ns) / 1e9)} at most"
+            return _of_lease(revision, at, "renewed", ledger, number, said)
+        case Moded(_, _, _, number, mode):
+            return _of_lease(revision, at, "mode changed", ledger, number, f"{mode}, token {revision}")
+        case Offered(_, _, _, number, to):
+            return _of_lease(revision, at, "offered", ledger, number, f"to session {to}")
+        case Adopted(_, session, _, number):
+            return _of_lease(revision, at, "adopted", ledger, number, f"by session {session}, token {revision}")
+
+
+def _of_lease(revision: int, at: str, what: str, ledger: Ledger, number: int, said: str) -> Line:
+    """About a lease as it was before this record."""
+    lease = ledger.leases.get(number)
+    if lease is None:
+        return Line(revision=revision, at=at, what=what, lease=number, said=said)
+    return Line(
+        revision=revision, at=at, what=what, lease=number, token=lease.token, session=lease.session,
+        label=lease.label or _who(ledger, lease.session), regions=_wanted(lease.claims), said=said,
+    )  # fmt: skip
+
+
+def _who(ledger: Ledger, session: int) -> str:
+    known = ledger.sessions.get(session)
+    return known.label if known else ""
+
+
+def _wanted(claims: tuple[Claim, ...]) -> tuple[Wanted, ...]:
+    return tuple(Wanted(claim.region, claim.mode) for claim in claims)
+
+
+def regions_text(regions: tuple[Wanted, ...]) -> str:
+    return ", ".join(f"{wanted.region} ({wanted.mode})" for wanted in regions)
