@@ -10,8 +10,9 @@ import ipaddress
 from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geartrain.faces.web_answers import refusal
 from geartrain.faces.web_limits import Limits, Tally
@@ -39,6 +40,13 @@ class Guard:
             await send({"type": "websocket.close", "code": 1003})
             return
         self._tally.requests += 1
+        gone = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_discard, receive, gone)
+            await self._answer(scope, _deaf(gone), send)
+            tasks.cancel_scope.cancel()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         denied = self._denied(scope)
         if denied is None:
             await self._app(scope, receive, send)
@@ -48,7 +56,7 @@ class Guard:
         answer = refusal(status, code, message)
         if status == 401:
             answer.headers["www-authenticate"] = "Bearer"
-        if status == 413:
+        if status in (411, 413):
             answer.headers["connection"] = "close"
         await answer(scope, receive, send)
 
@@ -64,6 +72,8 @@ class Guard:
         return self._too_big(scope, headers)
 
     def _too_big(self, scope: Scope, headers: Headers) -> tuple[int, str, str] | None:
+        if "transfer-encoding" in headers:
+            return 411, "length-required", "a request says its length; a body is of no use here anyway"
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()) or int(length) > self._limits.request_bytes:
             return 413, "request-too-large", f"a request has at most {self._limits.request_bytes} bytes"
@@ -87,3 +97,29 @@ class Guard:
         if scheme.lower() == "bearer":
             said.append(word.strip())
         return any(hmac.compare_digest(word.encode(), self._token.encode()) for word in said)
+
+
+async def _discard(receive: Receive, gone: anyio.Event) -> None:
+    """Throw away what the client sends until it has gone.
+
+    Nothing here wants a body; but anycorn hands it over before it says that the client has gone, or that its own answer
+    is over, and waits for ever where nobody takes it.
+    """
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+
+
+def _deaf(gone: anyio.Event) -> Receive:
+    """What the application hears: a request without a body, and then that the client has gone."""
+    has_heard = False
+
+    async def receive() -> Message:
+        nonlocal has_heard
+        if not has_heard:
+            has_heard = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    return receive

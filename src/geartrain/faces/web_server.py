@@ -38,9 +38,14 @@ log = logging.getLogger("geartrain.web")
 
 
 class Connection(anyio.abc.ByteStream):
-    """The stream of one client. A write that takes too long ends it."""
+    """The stream of one client. A write that takes too long ends it, and so does its client's end.
 
-    def __init__(self, inner: anyio.abc.SocketStream, limits: Limits, tally: Tally) -> None:
+    anycorn keeps a connection that has ended until it would have been idle for too long; `life` is what ends that wait.
+    """
+
+    def __init__(self, inner: anyio.abc.SocketStream, limits: Limits, tally: Tally, life: anyio.CancelScope) -> None:
+        self._life = life
+        self._is_over = False
         self._inner = inner
         self._limits = limits
         self._tally = tally
@@ -56,7 +61,14 @@ class Connection(anyio.abc.ByteStream):
         return bool(self._poll.poll(0))
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        return await self._inner.receive(max_bytes)
+        try:
+            while True:
+                data = await self._inner.receive(max_bytes)
+                if not self._is_over:
+                    return data
+        except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
+            self._end_soon()
+            raise
 
     async def send(self, item: bytes) -> None:
         """As far as the kernel, within the time there is."""
@@ -73,7 +85,12 @@ class Connection(anyio.abc.ByteStream):
         await self._inner.send_eof()
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        """Closed when the client has closed, or a moment later: one that still sends would lose its answer by it."""
+        self._is_over = True
+        self._end_soon()
+
+    def _end_soon(self) -> None:
+        self._life.deadline = min(self._life.deadline, anyio.current_time() + self._limits.farewell_s)
 
 
 async def serve(
@@ -94,9 +111,11 @@ async def serve(
             return
         tally.connections += 1
         try:
-            connection = Connection(stream, limits, tally)
-            state = ConnectionState({"connection": connection})
-            await tcp_server_handler(wrapped, config, context, state)(connection)
+            with anyio.CancelScope() as life:
+                connection = Connection(stream, limits, tally, life)
+                state = ConnectionState({"connection": connection})
+                await tcp_server_handler(wrapped, config, context, state)(connection)
+            await anyio.aclose_forcefully(stream)
         except Exception:
             # One client must not end the others.
             tally.broken += 1
