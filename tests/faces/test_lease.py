@@ -8,6 +8,7 @@ import pytest
 from geartrain.errors import BadValue, JournalDamaged
 from geartrain.faces.lease import Wanted, compacted, standing, story
 from geartrain.ports.file_journal import FileJournal
+from geartrain.ports.lease_audit import AuditLog
 from geartrain.rules.journal_frames import FRAMES_AT, segment_name
 from geartrain.rules.lease import State
 from geartrain.rules.lease_ledger import encode
@@ -36,6 +37,7 @@ class Arbiter:
 
     def __init__(self, folder: Path) -> None:
         self.journal = FileJournal(folder)
+        self.audit = AuditLog(folder)
         self.state = State()
 
     def tell(self, command: Command, now_s: float) -> tuple[object, ...]:
@@ -43,6 +45,8 @@ class Arbiter:
         for record in outcome.records:
             self.journal.append(encode(record))
         self.journal.sync()
+        for audit in outcome.audit:
+            self.audit.write(NOON_NS + int((now_s - 10) * S), audit)
         return outcome.replies
 
 
@@ -75,7 +79,8 @@ def test_the_story_says_who_held_what_when_and_how_it_ended(tmp_path: Path) -> N
         ("granted", "welding", ["workcell/right"]),
     ]
     assert ("expired", "welding", ["workcell/right"]) in told
-    assert [line.revision for line in lines] == list(range(1, len(lines) + 1))
+    assert [line.revision for line in lines if line.revision] == list(range(1, 9))
+    assert lines[-1].what == "refused"
     assert lines[0].at == "2027-01-15T08:00:00.000+00:00"
     assert lines[4].at == "2027-01-15T08:00:03.500+00:00"
     assert lines[4].regions == (Wanted("workcell/left", "s"),)
@@ -85,7 +90,7 @@ def test_the_story_says_who_held_what_when_and_how_it_ended(tmp_path: Path) -> N
 def test_a_region_tells_only_what_touches_it(tmp_path: Path) -> None:
     arbitrated(tmp_path)
     assert {line.what for line in story(tmp_path, "./workcell//left")} == {"granted", "mode changed", "released"}
-    assert len({line.lease for line in story(tmp_path, "workcell")}) == 2
+    assert len({line.lease for line in story(tmp_path, "workcell") if line.lease}) == 2
     assert list(story(tmp_path, "elsewhere")) == []
 
 
@@ -141,13 +146,30 @@ def test_where_there_is_no_journal_none_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_was_refused_and_why_stands_where_it_happened(tmp_path: Path) -> None:
+    arbiter = Arbiter(tmp_path)
+    arbiter.tell(Begin("a boot", NOON_NS), 10)
+    (one,) = arbiter.tell(Open("a secret", "left arm", 60 * S), 11)
+    (two,) = arbiter.tell(Open("another", "right arm", 60 * S), 11)
+    arbiter.tell(Acquire(one.session, 1, (LEFT,), 5 * S), 12)  # type: ignore[attr-defined]
+    arbiter.tell(Acquire(two.session, 1, (LEFT,), 5 * S), 13)  # type: ignore[attr-defined]
+    arbiter.tell(Acquire(two.session, 2, (RIGHT,), 5 * S), 14)  # type: ignore[attr-defined]
+    arbiter.journal.close()
+    lines = story(tmp_path)
+    assert [line.what for line in lines][3:] == ["granted", "refused", "granted"]
+    assert lines[4].said.startswith("conflict: it is taken: lease 4 of session 2 on 'workcell/left' (x)")
+    assert [line.what for line in story(tmp_path, "workcell/left")] == ["granted", "refused"]
+
+
 def test_a_note_is_no_record(tmp_path: Path) -> None:
     arbiter = Arbiter(tmp_path)
     arbiter.tell(Begin("a boot", NOON_NS), 10)
     (opened,) = arbiter.tell(Open("a secret", "arm", 60 * S), 11)
     arbiter.tell(Note(opened.session, "halt", "stop it"), 12)  # type: ignore[attr-defined]
     arbiter.journal.close()
-    assert [line.what for line in story(tmp_path)] == ["arbiter began", "session opened"]
+    assert [(line.revision, line.what) for line in story(tmp_path)] == [
+        (1, "arbiter began"), (2, "session opened"), (0, "halt"),
+    ]  # fmt: skip
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------
@@ -160,7 +182,7 @@ def test_the_commands_say_it_in_words_and_in_json(tmp_path: Path, told_here: Tol
     (found,) = map(json.loads, told_here("lease", "fsck", "--format", "json", *where).stdout.splitlines())
     assert found["revision"] == 8
     table = told_here("lease", "journal", *where).stdout.splitlines()
-    assert table[0].split() == ["REVISION", "AT", "WHAT", "LEASE", "TOKEN", "SESSION", "LABEL", "REGIONS", "SAID"]
+    assert table[0].split() == ["REV", "AT", "WHAT", "LEASE", "TOKEN", "SESSION", "LABEL", "REGIONS", "SAID"]
     assert "workcell/left (x)" in table[3]
     lines = [json.loads(line) for line in told_here("lease", "journal", "--format", "json", *where).stdout.splitlines()]
     assert lines[2]["regions"] == [{"region": "workcell/left", "mode": "x"}]

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from geartrain.errors import GeartrainError, JournalDamaged, JournalInUse, JournalStopped
-from geartrain.ports.file_journal import FileJournal, read_kept, records_kept
+from geartrain.ports.file_journal import FileJournal, read_kept, records_kept, told_of_the_rest
 from geartrain.ports.fs import RealFs
 from geartrain.rules.journal_frames import (
     BLOCKS_AT,
@@ -113,6 +113,31 @@ def test_when_the_newest_snapshot_is_damaged_the_one_before_it_serves() -> None:
     again.append(b"more")
     again.snapshot(31, b"thirty-one")
     assert again.state == Snapshot(31, b"thirty-one")
+
+
+def test_what_is_kept_in_case_of_need_is_looked_at_too() -> None:
+    fs = PretendFs()
+    journal = opened(fs)
+    for number in range(1, 41):
+        journal.append(payload(number, 1000))
+        journal.sync()
+        if number in (20, 40):
+            journal.snapshot(number, b"up to %d" % number)
+    journal.close()
+    files = fs.contents()
+    kept = read_kept(fs)
+    assert kept is not None
+    assert told_of_the_rest(fs, kept) == ()
+    for name in files:
+        if name in (snapshot_name(40), IDENTITY_FILE) or name in {segment.name for segment in kept.segments}:
+            continue
+        (said,) = (
+            told_of_the_rest(PretendFs({**files, name: flipped(files[name], 8 * (FRAMES_AT + 40))}), kept)
+            if name.startswith("seg-")
+            else told_of_the_rest(PretendFs({**files, name: files[name][1:]}), kept)
+        )
+        assert said.startswith(f"{name}, byte ")
+        assert said.endswith("needed only if the newest snapshot is lost")
 
 
 def test_one_sync_serves_all_that_was_appended() -> None:

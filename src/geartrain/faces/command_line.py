@@ -602,7 +602,7 @@ def fsck(folder: Path, form: TableFormat) -> None:
 @lease_folder_option
 @format_option
 def journal(region: str | None, folder: Path, form: TableFormat) -> None:
-    """Show who held what when, as far back as it is kept.
+    """Show who held what when, and who was refused and why, as far back as it is kept.
 
     Example: geartrain lease journal --region workcell/left
     """
@@ -610,13 +610,13 @@ def journal(region: str | None, folder: Path, form: TableFormat) -> None:
     if form == "json":
         _print_json(lines)
     else:
-        head = ("REVISION", "AT", "WHAT", "LEASE", "TOKEN", "SESSION", "LABEL", "REGIONS", "SAID")
+        head = ("REV", "AT", "WHAT", "LEASE", "TOKEN", "SESSION", "LABEL", "REGIONS", "SAID")
         _print(in_columns(head, [_story_row(line) for line in lines]))
 
 
 def _story_row(line: Line) -> tuple[str, ...]:
     numbers = (str(number) if number else "" for number in (line.lease, line.token, line.session))
-    return (str(line.revision), line.at, line.what, *numbers, line.label, regions_text(line.regions), line.said)
+    return (str(line.revision or ""), line.at, line.what, *numbers, line.label, regions_text(line.regions), line.said)
 
 
 @lease.command()

@@ -3,6 +3,7 @@
 Nothing is asked and nothing is written but by `compacted`, which becomes the one writer for a moment.
 """
 
+from bisect import insort_right
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from geartrain.errors import BadValue, GeartrainError, JournalDamaged, PlaceRefused
-from geartrain.ports.file_journal import FileJournal, Found, Kept, read_kept, records_kept
+from geartrain.ports.file_journal import FileJournal, Found, Kept, read_kept, records_kept, told_of_the_rest
 from geartrain.ports.fs import RealFs
+from geartrain.ports.lease_audit import read_audit
 from geartrain.rules.durations import duration_text
 from geartrain.rules.journal_frames import snapshot_name
+from geartrain.rules.lease_audit import Audited
 from geartrain.rules.lease_ledger import (
     Adopted,
     Began,
@@ -30,7 +33,7 @@ from geartrain.rules.lease_ledger import (
     decode_snapshot,
     encode_snapshot,
 )
-from geartrain.rules.lease_words import Claim
+from geartrain.rules.lease_words import Claim, Noted, Refused
 from geartrain.rules.regions import canonical, key_of, meet
 
 # Where leases are kept if nobody says where: beside what they protect.
@@ -58,7 +61,10 @@ class Wanted(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One thing that has happened. `at` is wall time in UTC, empty where no record dates it."""
+    """One thing that has happened. `at` is wall time in UTC, empty where no record dates it.
+
+    What changed nothing, as a refusal, has revision 0.
+    """
 
     revision: int
     at: str
@@ -99,13 +105,24 @@ def standing(folder: Path) -> Standing:
         snapshot=kept.state.revision if kept.state else 0,
         leases=len(ledger.leases),
         sessions=len(ledger.sessions),
-        said=kept.said,
+        said=(*kept.said, *told_of_the_rest(fs, kept)),
     )
 
 
-def story(folder: Path, region: str | None = None) -> Iterator[Line]:
-    """All that is still kept of what has happened; with a region, what touches it."""
-    key = None if region is None else key_of(canonical(region))
+def story(folder: Path, region: str | None = None) -> list[Line]:
+    """All that is still kept of what has happened and of what was refused; with a region, what touches it."""
+    lines = list(_changes(folder))
+    audited = [_audited_line(audited) for audited in read_audit(folder)]
+    # Records keep their order, whatever a wall clock says: what changed nothing goes between them by its date.
+    for line in audited:
+        insort_right(lines, line, key=lambda each: each.at)
+    if region is None:
+        return lines
+    key = key_of(canonical(region))
+    return [line for line in lines if any(meet(key, key_of(wanted.region)) for wanted in line.regions)]
+
+
+def _changes(folder: Path) -> Iterator[Line]:
     fs, kept = _kept(folder)
     whole = kept.segments[0].block.first == 1
     ledger = Ledger() if whole else _ledger_before(kept)
@@ -118,8 +135,7 @@ def story(folder: Path, region: str | None = None) -> Iterator[Line]:
         # Before it is applied, which may end the lease it is about.
         line = _line(found.record.revision, record, ledger, dated.of(record))
         _apply(ledger, record, found)
-        if key is None or any(meet(key, key_of(wanted.region)) for wanted in line.regions):
-            yield line
+        yield line
 
 
 def compacted(folder: Path) -> Compacted:
@@ -196,9 +212,24 @@ class _Dates:
     def of(self, record: Record) -> str:
         if self._began is None:
             return ""
-        wall_ns = self._began.wall_ns + record.at_ns - self._began.at_ns
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1000)
-        return moment.isoformat(timespec="milliseconds")
+        return _date(self._began.wall_ns + record.at_ns - self._began.at_ns)
+
+
+def _date(wall_ns: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1000)
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _audited_line(audited: Audited) -> Line:
+    at = _date(audited.wall_ns)
+    match audited.audit:
+        case Refused(_, wants, refusal):
+            said = f"{refusal.code}: {refusal.said}"
+            return Line(
+                revision=0, at=at, what="refused", session=refusal.session, regions=_wanted(wants), said=said
+            )  # fmt: skip
+        case Noted(_, note):
+            return Line(revision=0, at=at, what=note.kind, lease=note.lease, session=note.session, said=note.text)
 
 
 def _line(revision: int, record: Record, ledger: Ledger, at: str) -> Line:

@@ -136,6 +136,21 @@ def _newest_snapshot(
     return None, tuple(said)
 
 
+def told_of_the_rest(fs: Fs, kept: Kept) -> tuple[str, ...]:
+    """What is wrong with the files that are kept only in case the newest snapshot is lost, in words."""
+    names, crc, said = sorted(fs.names()), sum_of(), list[str]()
+    used = {segment.name for segment in kept.segments}
+    for name in names:
+        try:
+            if segments_among([name]) and name not in used:
+                said += read_segment(name, fs.read(name), crc).said
+            elif (revisions := snapshots_among([name])) and revisions[0] < (kept.state.revision if kept.state else 0):
+                read_snapshot(name, fs.read(name), crc)
+        except JournalDamaged as damage:
+            said.append(f"{damage}; it is needed only if the newest snapshot is lost")
+    return tuple(said)
+
+
 class Found(Struct, frozen=True, gc=False):
     """A record, and where its frame begins."""
 
