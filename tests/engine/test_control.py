@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 from geartrain import Context, Daemon, Pipeline
-from geartrain.engine.control import SOCKET, Answer, AskKill, AskStandings, AskStop, Control, ask
+from geartrain.engine.control import SOCKET, Answer, AskClear, AskKill, AskStandings, AskStop, Control, ask
 from geartrain.engine.launcher import Launcher
 from geartrain.errors import BadValue, ProcessFailed
 from geartrain.ports.process import PretendProcesses
@@ -58,6 +58,8 @@ async def test_what_cannot_be_done_is_refused_in_words(launcher: Launcher) -> No
     async with served(launcher, []) as folder:
         with pytest.raises(BadValue, match="the process of 'alone' is not alive"):
             await anyio.to_thread.run_sync(ask, folder, AskKill("alone"))
+        with pytest.raises(BadValue, match="there is no daemon 'alnoe'; did you mean 'alone'"):
+            await anyio.to_thread.run_sync(ask, folder, AskClear("alnoe"))
 
 
 @pytest.mark.parametrize(

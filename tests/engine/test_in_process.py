@@ -18,6 +18,7 @@ from geartrain import (
     Context,
     Daemon,
     Deadlock,
+    NotHeld,
     Pipeline,
     PipelineFailed,
     PipelineFaulty,
@@ -381,6 +382,35 @@ async def test_a_start_that_takes_too_long_is_a_failure() -> None:
     pipeline.add(Slow, name="slow", start_within=0.01)
     with pytest.raises(PipelineFailed, match=r"in on_start: TimeoutError: on_start has not returned within 10ms"):
         await run(pipeline)
+
+
+@daemon
+async def takes_long_once(ctx: Context) -> None:
+    takes_s = 0.003
+    async for _ in ctx.clock.every(0.005):
+        TOLD.append(("slow", ctx.clock.now()))
+        await ctx.clock.sleep(takes_s)
+        takes_s = 0
+
+
+@both_loops
+def test_a_daemon_over_its_budget_is_held_until_it_is_cleared(loop: Loop) -> None:
+    async def program() -> None:
+        pipeline, clock = Pipeline("budget"), SimClock()
+        pipeline.add(takes_long_once, name="slow", budget=0.001)
+        it = InProcess(pipeline, clock)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(it.live)
+            await it.gate.wait()
+            await clock.advance(0.020)
+            it.clear("slow")
+            with pytest.raises(NotHeld):
+                it.clear("slow")
+            await clock.advance(0.010)
+            await it.end_now()
+        assert told_by("slow") == [0.005, 0.025, 0.030]
+
+    simulate(program, backend=loop)
 
 
 # -- stopping ---------------------------------------------------------------------------------------------------------

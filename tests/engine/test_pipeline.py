@@ -73,13 +73,20 @@ def test_what_is_declared_is_in_the_spec_in_its_order() -> None:
     p = Pipeline("vision", backend="trio")
     policy = RestartPolicy(max_retries=5, within=30)
     camera = p.add(
-        Camera, name="camera", process="eyes", on_error="restart", restart=policy, start_within=3, config={"fps": 10}
+        Camera,
+        name="camera",
+        process="eyes",
+        on_error="restart",
+        restart=policy,
+        start_within=3,
+        budget=0.005,
+        config={"fps": 10},
     )
     detector = p.add(Detector)
     p.add_command(["cat", "-"], name="cat", on_error="ignore")
     p.connect(camera.frames, detector.frames, name="f", maxsize=8, ack="each", keep="taken", max_bytes=100, retain=9,
               max_deliveries=None, transport="tcp", on_peer_restart="restart", stale_after=0.2)  # fmt: skip
-    p.process("eyes", backend="asyncio", env={"A": "1"}, cwd=Path("/tmp"), nice=3)
+    p.process("eyes", backend="asyncio", env={"A": "1"}, cwd=Path("/tmp"), nice=3, budget=0.01)
     assert (p.name, p.spec.name, p.spec.backend) == ("vision", "vision", "trio")
     assert p.spec.daemons == (
         DaemonSpec(
@@ -89,6 +96,7 @@ def test_what_is_declared_is_in_the_spec_in_its_order() -> None:
             on_error="restart",
             restart=policy,
             start_within=3,
+            budget=0.005,
             config={"fps": 10},
         ),
         DaemonSpec(name="Detector", process="Detector", run=f"{__name__}:Detector"),
@@ -110,7 +118,9 @@ def test_what_is_declared_is_in_the_spec_in_its_order() -> None:
             stale_after=0.2,
         ),
     )
-    assert p.spec.processes == (ProcessSpec(name="eyes", backend="asyncio", env={"A": "1"}, cwd="/tmp", nice=3),)
+    assert p.spec.processes == (
+        ProcessSpec(name="eyes", backend="asyncio", env={"A": "1"}, cwd="/tmp", nice=3, budget=0.01),
+    )
     assert p.check() == ()
 
 
@@ -180,6 +190,10 @@ def declared() -> Pipeline:
         (lambda p: p.add(Camera, on_error="retry"), BadValue, "daemon 'Camera' on_error must be one of 'shutdown', "
          "'restart', 'ignore', got 'retry'"),
         (lambda p: p.add(Camera, restart=5), BadType, "daemon 'Camera' restart must be a RestartPolicy, got 5"),
+        (lambda p: p.add(Camera, budget="5ms"), BadType,
+         "daemon 'Camera' budget, in seconds, must be a number, got '5ms'"),
+        (lambda p: p.process("x", budget=0), BadValue, "process 'x' budget must be more than 0 seconds; "
+         "leave it out where a body may take any time"),
         (lambda p: p.add(Camera, start_within="5s"), BadType,
          "daemon 'Camera' start_within must be a number, got '5s'"),
         (lambda p: p.add(Camera, process=5), BadType, "the process of daemon 'Camera' must be text, got 5"),

@@ -78,6 +78,8 @@ TABLES = (
                            "[below](#restart).", f'`within = "{HEALTHY_S:g}s"`, and for ever'),
             "start_within": Key('"5s"', "How long it may take until `on_start` has returned and its channels have met "
                                 "their other ends; then its process is ended, and `on_error` decides.", "for ever"),
+            "budget": Key('"5ms"', "How long the body of a cycle of `every` may take. One that takes longer is the "
+                          "last: the daemon is held until `geartrain clear` ([pipelines](pipelines.md)).", "any time"),
             "config": Key("{ fps = 30 }", "The arguments of its constructor that are no ports, checked against their "
                           "annotations.", "none"),
         },
@@ -142,6 +144,8 @@ TABLES = (
                               'stacks; `"never"` to not look.'),
             "on_hang": Key('"kill"', "Whether a process that hangs is only reported, or ended too: `on_error` of its "
                            "daemons decides what comes."),
+            "budget": Key('"10ms"', "How long the body of a cycle may take, whichever daemon of it is concerned. One "
+                          "that takes longer holds all of them.", "any time"),
         },
     ),
 )  # fmt: skip

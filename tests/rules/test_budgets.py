@@ -196,3 +196,21 @@ def test_without_budgets_nothing_has_to_be_measured() -> None:
     budgets = Budgets()
     assert not budgets.add("a", None)
     assert budgets.add("b", OWN)
+
+
+def test_a_release_clears_whatever_keeps_the_daemon_from_its_body() -> None:
+    budgets = both()
+    budgets.took("a", EXECUTOR + 1, 0)
+    budgets.tick("b")
+    told = budgets.release("a")
+    assert told == (DaemonReleased("a"), DaemonReleased("b"), ExecutorReleased())
+    budgets.took("a", OWN + 1, 0)
+    assert budgets.release("a") == (DaemonReleased("a"),)
+    budgets.took("b", EXECUTOR + 1, 0)
+    assert budgets.release("b") == (ExecutorReleased(),)
+    with pytest.raises(NotHeld):
+        budgets.release("a")
+    budgets.took("b", EXECUTOR + 1, 0)
+    with pytest.raises(UnknownDaemon):
+        budgets.release("c")
+    assert budgets.hold is not None

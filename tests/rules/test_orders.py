@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from geartrain.errors import WireError
 from geartrain.rules.orders import (
     WORD_MOST,
+    Clear,
+    Cleared,
     Ended,
     Failed,
     Finished,
@@ -42,6 +44,9 @@ WORDS: list[Said] = [
     Quit(1.5),
     Lost("frames", 3),
     Lost("frames", None),
+    Clear(1, "a"),
+    Cleared(1),
+    Cleared(2, "it is not held"),
 ]
 
 

@@ -37,6 +37,7 @@ process = "eyes"
 on_error = "restart"
 restart = { max_retries = 5, within = "30s", base = "100ms", cap = "5s" }
 start_within = "1m"
+budget = "5ms"
 config = { fps = 30 }
 
 [daemons.detector]
@@ -69,6 +70,7 @@ backend = "asyncio"
 env = { LEVEL = "1", EMPTY = "" }
 cwd = "/tmp"
 nice = -5
+budget = "10ms"
 """
 
 
@@ -100,6 +102,7 @@ def test_everything_a_file_can_say_is_understood_in_the_order_of_the_file() -> N
                     on_error="restart",
                     restart=RestartPolicy(max_retries=5, within=30, base=0.1, cap=5),
                     start_within=60,
+                    budget=0.005,
                     config={"fps": 30},
                 ),
                 DaemonSpec(name="detector", process="detector", run="vision:Detector"),
@@ -129,7 +132,9 @@ def test_everything_a_file_can_say_is_understood_in_the_order_of_the_file() -> N
                 ),
             ),
             processes=(
-                ProcessSpec(name="eyes", backend="asyncio", env={"LEVEL": "1", "EMPTY": ""}, cwd="/tmp", nice=-5),
+                ProcessSpec(
+                    name="eyes", backend="asyncio", env={"LEVEL": "1", "EMPTY": ""}, cwd="/tmp", nice=-5, budget=0.01
+                ),
             ),
             file="vision.toml",
         ),
@@ -214,6 +219,8 @@ def test_a_setting_of_a_channel_that_makes_no_sense_is_refused(line: str, key: s
         ('restart = "always"', "restart", 'must be a table, got "always"'),
         ('start_within = "soon"', "start_within", "must have units (h, m, s, ms, us), as \"250ms\", \"5s\" or "
          "\"1h30m\", got 'soon'"),
+        ('budget = "0s"', "budget", "must be more than 0; leave it out where a body may take any time"),
+        ("budget = 5", "budget", 'must be text with a unit, as "250ms", "5s" or "1h30m", got 5'),
         ('process = ""', "process", 'must be text, got ""'),
         ('command = ["a"]', "command", "is given beside run; a daemon has one of the two"),
         ("config = 5", "config", "must be a table, got 5"),
@@ -238,6 +245,7 @@ def test_a_command_is_a_list_of_text_that_begins_with_a_program(command: str) ->
         ("nice = 20", "nice", "must be from -20 to 19, got 20"),
         ("nice = -21", "nice", "must be >= -20, got -21"),
         ("cwd = 1", "cwd", "must be text, got 1"),
+        ('budget = "0s"', "budget", "must be more than 0; leave it out where a body may take any time"),
         ('hung_after = "0s"', "hung_after", 'must be more than 0, or "never"'),
         ('backend = "uvloop"', "backend", 'must be one of "asyncio", "trio", got "uvloop"'),
     ],
@@ -371,6 +379,7 @@ DAEMONS = st.builds(
     on_error=st.sampled_from(ON_ERROR),
     restart=st.none() | RESTARTS,
     start_within=st.none() | SECONDS,
+    budget=st.none() | st.integers(1, 10**6).map(lambda us: us / 1e6),
     config=st.dictionaries(NAMES, st.integers() | st.text(max_size=3), max_size=2),
 )
 CHANNELS = st.builds(
@@ -396,6 +405,7 @@ PROCESSES = st.builds(
     env=st.dictionaries(NAMES, st.text(max_size=3), max_size=2),
     cwd=st.none() | st.just("/tmp"),
     nice=st.integers(-20, 19),
+    budget=st.none() | st.integers(1, 10**6).map(lambda us: us / 1e6),
 )
 
 

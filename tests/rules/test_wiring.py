@@ -202,15 +202,17 @@ def test_a_process_in_which_nobody_runs_is_told_with_the_nearest_name() -> None:
 
 
 def test_what_a_command_cannot_have_is_told() -> None:
-    command = daemon("a", run=None, command=("cat",), process="x", config={"fps": 1})
+    command = daemon("a", run=None, command=("cat",), process="x", config={"fps": 1}, budget=1)
     assert said(
         {"a": command, "b": daemon("b", process="x"), "c": SOURCE},
         channel("c.out -> a.inp"),
-        processes=(ProcessSpec(name="x", backend="trio"),),
+        processes=(ProcessSpec(name="x", backend="trio", budget=1),),
     ) == [
         "daemons.a.config: a command has no config; give the program arguments, or its process an env",
+        "daemons.a.budget: a command has no cycles that anybody could measure; leave its budget out",
         "daemons.a.process: a command is a process of its own, and 'b' is in 'x'",
         "processes.x.backend: 'a' is a command, and has no backend",
+        "processes.x.budget: 'a' is a command, and has no cycles that anybody could measure",
         "channels.ca.to: 'a' runs a command, which has no ports; let a daemon start the program and speak with it",
     ]
 

@@ -46,3 +46,16 @@ class Holds(Daemon):
                 if self.blocks:
                     stand_still()
                 await anyio.sleep_forever()
+
+
+class Overruns(Daemon):
+    """Its first cycle takes so long; those after it take nothing, and neither does what runs in their place."""
+
+    def __init__(self, takes_s: float) -> None:
+        self.takes_s = takes_s
+
+    async def run(self, ctx: Context) -> None:
+        takes_s = self.takes_s
+        async for _ in ctx.clock.every(0.002):
+            await anyio.sleep(takes_s)
+            takes_s = 0

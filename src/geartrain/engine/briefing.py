@@ -149,6 +149,7 @@ class Briefing:
             stacks=str(self.stacks_path(process)),
             log_level=self.log_level,
             slots=slots,
+            budget_ns=self.settings_of(process).budget_ns,
             daemons=daemons,
         )
 
@@ -165,6 +166,7 @@ class Briefing:
             run=daemon.run,
             on_error=daemon.on_error,
             restart=daemon.restart_in_use,
+            budget_ns=daemon.budget_ns,
             config=dict(daemon.config),
             ends=tuple(ends),
             planes=tuple(filter(None, map(self._plane_of, self.spec.channels))) if daemon.name in self._judges else (),

@@ -115,6 +115,10 @@ class Child(Daemon):
         """Ask what went through its channels, if it has any."""
         return
 
+    async def clear(self, daemon: str) -> str | None:
+        """Let the body of this daemon be entered again; the answer is why it is not, if it is not."""
+        return f"{daemon!r} is a foreign program: nobody measures how long it takes, and it is never held"
+
     def last_lines(self) -> list[str]:
         """What the process printed last."""
         return [line for log in self._logs for line in log.tail()[-10:]]

@@ -1,6 +1,6 @@
 """A live run answers those who ask: one line of JSON each way over the socket `control` in its folder.
 
-    geartrain ps, stop, restart, kill              the supervisor of the run
+    geartrain ps, stop, restart, kill, clear       the supervisor of the run
     Ask            ------------------------------>
                    <------------------------------  Answer
                    <------------------------------  the end of the connection, when the run is over
@@ -56,6 +56,12 @@ class AskKill(Ask, frozen=True, tag="kill"):
     daemon: str
 
 
+class AskClear(Ask, frozen=True, tag="clear"):
+    """Let the body of the daemon be entered again, after it has been held for its budget or that of its process."""
+
+    daemon: str
+
+
 class AskStack(Ask, frozen=True, tag="stack"):
     """Where does each thread of the daemon's process stand?"""
 
@@ -85,7 +91,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     silent: tuple[str, ...] = ()
 
 
-Question = AskStandings | AskStop | AskRestart | AskKill | AskStack | AskChannels | AskEcho
+Question = AskStandings | AskStop | AskRestart | AskKill | AskClear | AskStack | AskChannels | AskEcho
 
 _shown = msgspec.json.Decoder(Shown)
 _questions = msgspec.json.Decoder(Question)
@@ -152,6 +158,8 @@ class Control:
                 self._launcher.restart(daemon)
             case AskKill(daemon):
                 self._launcher.kill(daemon)
+            case AskClear(daemon):
+                await self._launcher.clear(daemon)
             case _:
                 pass
         return Answer(daemons=self._launcher.standings())

@@ -180,7 +180,9 @@ class InProcess(Observer):
                 for name in wiring.start_order(self.spec):
                     spec = self._places[name].spec
                     make = partial(Piped, self._places[name], self.roll, self.gate)
-                    supervisor.add_factory(make, name=name, on_error=spec.on_error, restart=spec.restart_in_use)
+                    supervisor.add_factory(
+                        make, name=name, on_error=spec.on_error, restart=spec.restart_in_use, budget=spec.budget
+                    )
                 await supervisor.wait_all_started()
                 self.gate.set()
         except* (DaemonError, SystemExit, KeyboardInterrupt) as group:
@@ -239,6 +241,10 @@ class InProcess(Observer):
     async def end_now(self) -> None:
         """Cancel everybody, whose `on_stop` has a moment."""
         await self._supervisor.stop(grace=0)
+
+    def clear(self, daemon: str) -> None:
+        """Let the body of this daemon be entered again; `NotHeld` when it is, `UnknownDaemon` when there is none."""
+        self._supervisor.release(daemon)
 
     def statistics(self) -> dict[str, ChannelStats]:
         """How each channel stands, as its reader knows."""

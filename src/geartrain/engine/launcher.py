@@ -359,6 +359,15 @@ class Launcher(Observer):
         """End the process of this daemon at once. What its policy says of a death comes then."""
         self._node_of(daemon).kill(again=False)
 
+    async def clear(self, daemon: str) -> None:
+        """Let the body of this daemon be entered again, that was held because one took longer than its budget.
+
+        If its process is over its budget, that is cleared with it. `BadValue` says why nothing was done.
+        """
+        refused = await self._node_of(daemon).clear(daemon)
+        if refused is not None:
+            raise BadValue(refused)
+
     async def stacks(self, daemon: str) -> str:
         """Where each thread of the process of this daemon stands."""
         return await self._node_of(daemon).stacks()

@@ -44,7 +44,7 @@ from geartrain.engine.spare import become
 from geartrain.engine.supervisor import Supervisor
 from geartrain.engine.tap import Tap
 from geartrain.engine.written import Written
-from geartrain.errors import DaemonError, EndOfStream, leaves
+from geartrain.errors import DaemonError, EndOfStream, NotHeld, UnknownDaemon, leaves
 from geartrain.ports.inner import InnerTransport
 from geartrain.ports.lifeline import hold_lifeline
 from geartrain.ports.parking import call_later
@@ -59,6 +59,8 @@ from geartrain.rules.counts import EndCounts
 from geartrain.rules.lifecycle import DaemonFailurePhase
 from geartrain.rules.orders import (
     AskCounts,
+    Clear,
+    Cleared,
     CloseTap,
     Counts,
     DaemonOrder,
@@ -226,6 +228,10 @@ class Place:
                     tasks.start_soon(_discard, end)
 
 
+def _seconds(budget_ns: int | None) -> float | None:
+    return None if budget_ns is None else budget_ns / 1e9
+
+
 def _plane(order: PlaneOrder) -> PlaneWords:
     return PlaneWords.mapped(Path(order.path), order.channel, order.budget_ns)
 
@@ -350,7 +356,8 @@ class Node(Written):
         self._outbox: list[bytes] = []
         self._news = anyio.Event()
         self._saying = Lock()
-        self._supervisor = Supervisor(observer=self)
+        self._supervisor = Supervisor(observer=self, budget=_seconds(order.budget_ns))
+        self.has_budgets(order.budget_ns, {daemon.name: daemon.budget_ns for daemon in order.daemons})
         self._discards: anyio.abc.TaskGroup | None = None
         self._taps: dict[str, tuple[Output, Tap]] = {}
         self._shelves: dict[str, Shelf[Any]] = {}
@@ -372,7 +379,11 @@ class Node(Written):
                 for place in self._places.values():
                     order = place.order
                     supervisor.add_factory(
-                        partial(Piped, place, self), name=order.name, on_error=order.on_error, restart=order.restart
+                        partial(Piped, place, self),
+                        name=order.name,
+                        on_error=order.on_error,
+                        restart=order.restart,
+                        budget=_seconds(order.budget_ns),
                     )
                 # What was said before is heard now, when there is somebody whom it concerns.
                 self._tasks.start_soon(self._listen)
@@ -529,6 +540,8 @@ class Node(Written):
                         self._open_tap(channel)
                     case CloseTap(channel):
                         self._close_tap(channel)
+                    case Clear(question, daemon):
+                        self.say(Cleared(question, self._clear(daemon)))
                     case Quit(finalize_s):
                         self._tasks.start_soon(self._quit, finalize_s)
                     case _:
@@ -536,6 +549,13 @@ class Node(Written):
 
     def _counts(self) -> tuple[EndCounts, ...]:
         return tuple(counts for place in self._places.values() for counts in place.counts())
+
+    def _clear(self, daemon: str) -> str | None:
+        try:
+            self._supervisor.release(daemon)
+        except (NotHeld, UnknownDaemon) as error:
+            return str(error)
+        return None
 
     def _open_tap(self, channel: str) -> None:
         for place in self._places.values():

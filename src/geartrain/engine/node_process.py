@@ -28,6 +28,8 @@ from geartrain.ports.process import Exit
 from geartrain.ports.stacks import Stacks
 from geartrain.rules.orders import (
     AskCounts,
+    Clear,
+    Cleared,
     Counts,
     DaemonOrder,
     Ended,
@@ -60,6 +62,9 @@ _CHUNK = 64 * 1024
 # Who is started while the run is being stopped may finish what it gets within this time.
 LATE_STOP_S = 2.0
 
+# A loop that turns answers at once.
+CLEAR_WITHIN_S = 5.0
+
 # How often, within the time after which a loop is said to hang, it is looked at.
 _LOOKS = 4
 
@@ -79,6 +84,9 @@ class NodeProcess(Child):
         self._stacks = Stacks(launcher.brief.stacks_path(process))
         self._asked = 0
         self._answered = 0
+        # What has come of each time that somebody wanted to have a daemon cleared.
+        self._clears = 0
+        self._cleared: dict[int, str | None] = {}
         self._gone = False
         # What ends the pipeline, whatever the policy is: it has been asked over there.
         self._final: PipelineFailed | None = None
@@ -328,6 +336,15 @@ class NodeProcess(Child):
     def owes_an_answer(self) -> bool:
         return self._answered < self._asked and not self._gone
 
+    async def clear(self, daemon: str) -> str | None:
+        self._clears += 1
+        question = self._clears
+        await self.say(Clear(question, daemon))
+        with anyio.move_on_after(CLEAR_WITHIN_S):
+            while question not in self._cleared and not self._gone:
+                await self._launcher.news.wait()
+        return self._cleared.pop(question, f"the process of {daemon!r} does not answer; its loop may hang")
+
     async def _hear_some(self) -> None:
         assert self._control is not None
         try:
@@ -364,6 +381,9 @@ class NodeProcess(Child):
                 self._launcher.news.ring()
             case Tapped(channel, shown):
                 self._launcher.show(channel, shown)
+            case Cleared(question, refused):
+                self._cleared[question] = refused
+                self._launcher.news.ring()
             case Lost(channel, items):
                 self._launcher.mourn_items(channel, items)
             case Ended(daemon):

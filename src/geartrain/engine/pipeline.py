@@ -41,6 +41,7 @@ from geartrain.engine.simulate import simulate
 from geartrain.errors import BadType, BadValue, CannotLoad, Fault, GeartrainError, PipelineFaulty
 from geartrain.ports.clock import Clock, SimClock
 from geartrain.rules import lifecycle, system, wiring
+from geartrain.rules.budgets import in_ns
 from geartrain.rules.checks import number, one_of, whole
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.nearest import did_you_mean
@@ -177,6 +178,7 @@ class Pipeline:
         on_error: OnError = "shutdown",
         restart: RestartPolicy | None = None,
         start_within: float | None = None,
+        budget: float | None = None,
         config: Mapping[str, object] | None = None,
     ) -> D: ...
 
@@ -190,6 +192,7 @@ class Pipeline:
         on_error: OnError = "shutdown",
         restart: RestartPolicy | None = None,
         start_within: float | None = None,
+        budget: float | None = None,
         config: Mapping[str, object] | None = None,
     ) -> Handle: ...
 
@@ -202,17 +205,19 @@ class Pipeline:
         on_error: OnError = "shutdown",
         restart: RestartPolicy | None = None,
         start_within: float | None = None,
+        budget: float | None = None,
         config: Mapping[str, object] | None = None,
     ) -> Any:
         """Declare a daemon, by its class or `@daemon` function. Its name is that of the class, if no other is given.
 
-        `config` are the arguments that are no ports; `process` is where it runs, by default one of its own.
+        `config` are the arguments that are no ports; `process` is where it runs, by default one of its own. `budget` is
+        how many seconds the body of a cycle of `every` may take: one that takes more is the last, until it is cleared.
         """
         target = _target(daemon)
         title = _text("a daemon's name", name if name is not None else name_in_words(target))
         handle = Handle(title, signature_of(target))
         said = {key: as_in_a_file(value) for key, value in (config or {}).items()}
-        self._add(_daemon(title, process, on_error, restart, start_within, run=run_of(target), config=said))
+        self._add(_daemon(title, process, on_error, restart, start_within, budget, run=run_of(target), config=said))
         self._targets[title] = target
         return handle
 
@@ -227,7 +232,7 @@ class Pipeline:
         """Declare a foreign program, which runs in a process of its own under the same supervision."""
         if isinstance(command, str) or not all(isinstance(word, str) for word in command) or not any(command[:1]):
             raise BadType(f'a command must be a list of text, as ["ffmpeg", "-i", "a.mp4"], got {command!r}')
-        self._add(_daemon(_text("a daemon's name", name), None, on_error, restart, None, command=tuple(command)))
+        self._add(_daemon(_text("a daemon's name", name), None, on_error, restart, command=tuple(command)))
 
     @overload
     def connect(
@@ -326,11 +331,13 @@ class Pipeline:
         nice: int = 0,
         hung_after: float | None = HUNG_AFTER_S,
         on_hang: OnHang = "report",
+        budget: float | None = None,
     ) -> None:
         """Say something of a process: the loop it runs, its environment, its folder, its niceness.
 
         A process whose loop stands still for `hung_after` seconds (None: for ever) is reported with the stacks of its
-        threads, and with `on_hang="kill"` it is ended too: its policy decides what comes.
+        threads, and with `on_hang="kill"` it is ended too: its policy decides what comes. When the body of a cycle
+        takes longer than `budget` seconds, all daemons of the process are held until that is cleared.
         """
         if backend is not None:
             one_of("process() backend", backend, BACKENDS)
@@ -347,6 +354,7 @@ class Pipeline:
             nice=nice,
             hung_after=hung_after,
             on_hang=on_hang,
+            budget=_budget(f"process {name!r}", budget),
         )
         if name in [other.name for other in self._spec.processes]:
             raise BadValue(f"process {name!r} is described already")
@@ -501,7 +509,8 @@ def _daemon(
     process: str | None,
     on_error: OnError,
     restart: RestartPolicy | None,
-    start_within: float | None,
+    start_within: float | None = None,
+    budget: float | None = None,
     *,
     run: str | None = None,
     command: tuple[str, ...] = (),
@@ -518,8 +527,14 @@ def _daemon(
         on_error=on_error,
         restart=restart,
         start_within=None if start_within is None else number(f"daemon {name!r} start_within", start_within, least=0),
+        budget=_budget(f"daemon {name!r}", budget),
         config=config or {},
     )
+
+
+def _budget(whose: str, budget: float | None) -> float | None:
+    in_ns(whose, budget)
+    return budget
 
 
 def _end(role: str, end: object) -> PortRef:

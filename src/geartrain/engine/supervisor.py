@@ -27,7 +27,7 @@ from geartrain.ports.clock import Clock, SimClock, WallClock
 from geartrain.ports.observer import Observer, current_watch
 from geartrain.ports.parking import here, here_in_turns, take_turn
 from geartrain.ports.turns import Wait, current_owner
-from geartrain.rules.budgets import Budgets
+from geartrain.rules.budgets import Budgets, in_ns
 from geartrain.rules.checks import number, one_of
 from geartrain.rules.lifecycle import POLICIES, End, OnError
 from geartrain.rules.restart import RestartPolicy
@@ -66,7 +66,7 @@ class Supervisor:
         self._restart = _checked_restart("Supervisor", restart) or RestartPolicy()
         self._logger = logging.getLogger("geartrain") if logger is None else logger
         self._reporter = Reporter(self._logger, self._clock, observer)
-        self._budgets = Budgets(_budget_ns("Supervisor", budget))
+        self._budgets = Budgets(in_ns("Supervisor", budget))
         self._hosted: dict[str, Hosted] = {}
         self._launched: list[Hosted] = []
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -151,7 +151,7 @@ class Supervisor:
         rule = _checked_restart(f"daemon {title!r}", restart) or self._restart
         if restart is not None and policy != "restart":
             raise BadValue(f"daemon {title!r} is given restart=..., which does nothing with on_error={policy!r}")
-        budget_ns = _budget_ns(f"daemon {title!r}", budget)
+        budget_ns = in_ns(f"daemon {title!r}", budget)
         hosted = Hosted(title, daemon, make, policy, rule, self, self._reporter, self._budgets, budget_ns)
         self._hosted[title] = hosted
         holders.add(hosted)
@@ -303,6 +303,13 @@ class Supervisor:
         """
         self._reporter.budgets(self._budgets.clear(name))
 
+    def release(self, name: str) -> None:
+        """Clear whatever keeps the body of a daemon from being entered: its own fault, and that of the executor.
+
+        With the latter go all who are held for it. `NotHeld` and `UnknownDaemon` as in `clear_fault`.
+        """
+        self._reporter.budgets(self._budgets.release(name))
+
     def clear_executor_fault(self) -> None:
         """Release all who are held because a body took longer than the supervisor's budget, and not for their own.
 
@@ -399,14 +406,6 @@ def _checked_restart(whose: str, restart: RestartPolicy | None) -> RestartPolicy
     if restart is not None and not isinstance(restart, RestartPolicy):
         raise BadType(f"{whose} restart must be a RestartPolicy, got {restart!r}")
     return restart
-
-
-def _budget_ns(whose: str, budget: float | None) -> int | None:
-    if budget is None:
-        return None
-    if (budget_ns := round(number(f"{whose} budget, in seconds,", budget, least=0, most=1e9) * 1e9)) < 1:
-        raise BadValue(f"{whose} budget must be more than 0 seconds; leave it out where a body may take any time")
-    return budget_ns
 
 
 def _trace_of(error: BaseException | None) -> TracebackType | None:

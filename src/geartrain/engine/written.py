@@ -6,7 +6,7 @@ a reader takes an item   ->  in hand, in its end's slot     at once, see `Remote
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from geartrain.engine.inside import InsideReceive, InsideSend
 from geartrain.engine.remote import RemoteReceive, RemoteSend
@@ -15,7 +15,7 @@ from geartrain.ports.slots import DaemonSlot, EndSlot, Slots
 from geartrain.rules.counts import EndCounts
 from geartrain.rules.grid import Cycle
 from geartrain.rules.lifecycle import DaemonFailurePhase
-from geartrain.rules.readings import Phase, Up
+from geartrain.rules.readings import Held, Phase, Up
 from geartrain.rules.session import Loss
 
 WrittenEnd = RemoteSend[object] | RemoteReceive[object] | InsideSend[object] | InsideReceive[object]
@@ -57,6 +57,17 @@ class Written(Observer):
         except KeyError:
             return self._daemons.setdefault(daemon, self._slots.daemon(daemon))
 
+    def has_budgets(self, budget_ns: int | None, of_daemons: Mapping[str, int | None]) -> None:
+        """How long bodies may take here: that of anybody, and those of single daemons."""
+        self._slots.has_budget(budget_ns or 0)
+        for daemon, its_ns in of_daemons.items():
+            if (slot := self._slot(daemon)) is not None:
+                slot.has_budget(its_ns or 0)
+
+    def _is_held(self, daemon: str, held: Held, took_ns: int = 0) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.is_held(held, time.monotonic_ns() if held else 0, took_ns)
+
     # -- hooks ------------------------------------------------------------------------------------------------------
 
     def on_executor_up(self) -> None:
@@ -85,6 +96,28 @@ class Written(Observer):
         if (slot := self._slot(daemon)) is not None:
             slot.stops(time.monotonic_ns())
         self._look_at_ends(daemon)
+
+    def on_overrun(self, daemon: str, took_ns: int, budget_ns: int) -> None:
+        if (slot := self._slot(daemon)) is not None:
+            slot.overruns()
+            if slot.held == Held.WITH_ITS_PROCESS:
+                # The handler that runs in the place of its body: from now on the fault is its own.
+                self._is_held(daemon, Held.OVER_BUDGET, took_ns)
+
+    def on_daemon_held(self, daemon: str, took_ns: int, budget_ns: int) -> None:
+        self._is_held(daemon, Held.OVER_BUDGET, took_ns)
+
+    def on_daemon_held_with_executor(self, daemon: str) -> None:
+        self._is_held(daemon, Held.WITH_ITS_PROCESS)
+
+    def on_daemon_released(self, daemon: str) -> None:
+        self._is_held(daemon, Held.NOT)
+
+    def on_executor_held(self, daemon: str, took_ns: int, budget_ns: int) -> None:
+        self._slots.is_over_budget(time.monotonic_ns(), took_ns)
+
+    def on_executor_released(self) -> None:
+        self._slots.is_over_budget(0, 0)
 
     def watch(self, daemon: str, guard: Guard | None) -> Watch:
         slot = self._slot(daemon)

@@ -22,6 +22,7 @@ import msgspec
 from geartrain.engine.control import (
     Answer,
     AskChannels,
+    AskClear,
     AskKill,
     AskRestart,
     AskStack,
@@ -423,6 +424,19 @@ def kill(daemon: str, run_name: str | None) -> None:
     Example: geartrain kill camera
     """
     _ask(run_name, AskKill(daemon))
+
+
+@geartrain.command()
+@daemon_argument
+@run_option
+def clear(daemon: str, run_name: str | None) -> None:
+    """Let a daemon go on that is held, because a cycle of it took longer than its budget.
+
+    If it is its process that is over its budget, that is cleared for all who are in it.
+
+    Example: geartrain clear control
+    """
+    _ask(run_name, AskClear(daemon))
 
 
 @geartrain.command()

@@ -149,6 +149,13 @@ class Slots:
     def become(self, up: Up) -> None:
         self._words[slots.UP_AT] = up
 
+    def has_budget(self, budget_ns: int) -> None:
+        self._words[slots.BUDGET_AT] = budget_ns
+
+    def is_over_budget(self, since_ns: int, took_ns: int) -> None:
+        """A body of one of its daemons took longer than that; with zeros, it has been cleared."""
+        self._words[slots.FAULT_SINCE_AT], self._words[slots.FAULT_TOOK_AT] = since_ns, took_ns
+
     def daemon(self, name: str) -> "DaemonSlot | None":
         """The slot of this daemon. One that nobody knew of takes one to spare; None, and counted, when none is left."""
         if name in self._about.daemons:
@@ -307,6 +314,10 @@ class DaemonSlot(_Slot):
         """A body took longer than it may."""
         self._record[_OVERRUNS] += 1
         self._publish()
+
+    @property
+    def held(self) -> int:
+        return self._record[_HELD]
 
     def is_held(self, held: Held, since_ns: int, took_ns: int) -> None:
         """Its body is not entered from now on; or is again."""

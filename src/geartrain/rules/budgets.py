@@ -13,8 +13,19 @@ from enum import Enum
 
 from msgspec import Struct
 
-from geartrain.errors import NotHeld, UnknownDaemon
+from geartrain.errors import BadValue, NotHeld, UnknownDaemon
+from geartrain.rules.checks import number
 from geartrain.rules.nearest import did_you_mean
+
+
+def in_ns(whose: str, budget_s: float | None) -> int | None:
+    """A budget as it is reckoned with; one of nothing is refused."""
+    if budget_s is None:
+        return None
+    budget_ns = round(number(f"{whose} budget, in seconds,", budget_s, least=0, most=1e9) * 1e9)
+    if budget_ns == 0:
+        raise BadValue(f"{whose} budget must be more than 0 seconds; leave it out where a body may take any time")
+    return budget_ns
 
 
 class HeldFor(Enum):
@@ -146,9 +157,7 @@ class Budgets:
 
     def clear(self, daemon: str) -> tuple[Fact, ...]:
         """Raises when there is nothing to clear, and then nothing changes."""
-        if daemon not in self._lines:
-            raise UnknownDaemon(f"there is no daemon {daemon!r} here; {did_you_mean(daemon, list(self._lines))}")
-        line = self._lines[daemon]
+        line = self._known(daemon)
         if line.hold is None:
             raise NotHeld(f"daemon {daemon!r} is not held: its body is entered at each tick, and nothing is to clear")
         if line.hold.why is HeldFor.ITS_EXECUTOR:
@@ -158,6 +167,19 @@ class Budgets:
             )
         line.hold = None
         return (DaemonReleased(daemon),)
+
+    def release(self, daemon: str) -> tuple[Fact, ...]:
+        """Whatever keeps this daemon from its body is cleared: its own fault, and that of the executor."""
+        its_own = self._known(daemon).hold
+        if self.hold is None:
+            return self.clear(daemon)
+        is_over = its_own is not None and its_own.why is HeldFor.ITS_BUDGET
+        return (*(self.clear(daemon) if is_over else ()), *self.clear_executor())
+
+    def _known(self, daemon: str) -> _Line:
+        if daemon not in self._lines:
+            raise UnknownDaemon(f"there is no daemon {daemon!r} here; {did_you_mean(daemon, list(self._lines))}")
+        return self._lines[daemon]
 
     def clear_executor(self) -> tuple[Fact, ...]:
         """Releases those who were held with it. Who is over its own budget stays held."""

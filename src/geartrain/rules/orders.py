@@ -12,6 +12,7 @@
     Over(channel, ...)   ------------------------->  the daemon at the other end will never be there again
     Quit                 ------------------------->  the run is over: everybody is cancelled, and cleans up
     AskCounts, taps      <------------------------>  Counts, Lost, Tapped: what goes through the channels
+    Clear(daemon)        <------------------------>  Cleared: its body is entered again, or why it is not
 
 Each word is one line of JSON on a socket that both inherit: a person can read along.
 """
@@ -94,6 +95,7 @@ class DaemonOrder(Struct, frozen=True, kw_only=True):
     run: str
     on_error: OnError
     restart: RestartPolicy | None = None
+    budget_ns: int | None = None
     config: dict[str, Any] = field(default_factory=dict)
     ends: tuple[EndOrder, ...] = ()
     # All of the pipeline, for whoever judges them.
@@ -130,6 +132,8 @@ class NodeOrder(Struct, frozen=True, kw_only=True, tag_field="order", tag="node"
     log_level: str | None = None
     # The open file for all that it writes down of itself.
     slots: int
+    # How long the body of a cycle may take, whichever daemon it is of.
+    budget_ns: int | None = None
     daemons: tuple[DaemonOrder, ...]
 
 
@@ -258,6 +262,20 @@ class Tapped(Word, frozen=True, tag="tapped"):
     shown: tuple[Shown, ...]
 
 
+class Clear(Word, frozen=True, tag="clear"):
+    """Somebody wants the body of this daemon to be entered again."""
+
+    question: int
+    daemon: str
+
+
+class Cleared(Word, frozen=True, tag="cleared"):
+    """It is; or `refused` says why nothing was done."""
+
+    question: int
+    refused: str | None = None
+
+
 Said = (
     Ready
     | Go
@@ -275,6 +293,8 @@ Said = (
     | OpenTap
     | CloseTap
     | Tapped
+    | Clear
+    | Cleared
 )
 
 _encoder = msgspec.json.Encoder()

@@ -75,7 +75,13 @@ class DaemonSpec(Struct, frozen=True, kw_only=True):
     on_error: OnError = "shutdown"
     restart: RestartPolicy | None = None
     start_within: float | None = None
+    budget: float | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def budget_ns(self) -> int | None:
+        """How long the body of a cycle of it may take."""
+        return None if self.budget is None else round(self.budget * 1e9)
 
     @property
     def is_system(self) -> bool:
@@ -155,6 +161,12 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
     nice: int = 0
     hung_after: float | None = HUNG_AFTER_S
     on_hang: OnHang = "report"
+    budget: float | None = None
+
+    @property
+    def budget_ns(self) -> int | None:
+        """How long the body of a cycle may take, whichever of its daemons it is of."""
+        return None if self.budget is None else round(self.budget * 1e9)
 
 
 class PipelineSpec(Struct, frozen=True, kw_only=True):

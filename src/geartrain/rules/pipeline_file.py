@@ -134,6 +134,7 @@ def _daemon(name: str, table: "_Table") -> DaemonSpec:
         on_error=table.one_of("on_error", "shutdown", lifecycle.POLICIES),
         restart=_restart(table.table("restart")) if table.has("restart") else None,
         start_within=table.duration("start_within", None),
+        budget=_budget(table),
         config=table.table("config").everything(),
     )
     if not (table.has("run") or table.has("command")):
@@ -142,6 +143,13 @@ def _daemon(name: str, table: "_Table") -> DaemonSpec:
         table.refuse("command", "is given beside run; a daemon has one of the two")
     table.refuse_the_rest()
     return spec
+
+
+def _budget(table: "_Table") -> float | None:
+    budget: float | None = table.duration("budget", None)
+    if budget is not None and round(budget * 1e9) < 1:
+        table.refuse("budget", "must be more than 0; leave it out where a body may take any time")
+    return budget
 
 
 def _restart(table: "_Table") -> RestartPolicy | None:
@@ -204,6 +212,7 @@ def _process(name: str, table: "_Table") -> ProcessSpec:
         nice=table.whole("nice", 0, least=-20, most=19),
         hung_after=None if table.says("hung_after", "never") else table.duration("hung_after", HUNG_AFTER_S),
         on_hang=table.one_of("on_hang", "report", ON_HANG),
+        budget=_budget(table),
     )
     if spec.hung_after == 0:
         table.refuse("hung_after", 'must be more than 0, or "never"')
@@ -377,6 +386,7 @@ def _tables_of_daemon(daemon: DaemonSpec) -> dict[str, Any]:
         "on_error": daemon.on_error,
         "restart": None if daemon.restart is None else _said(_tables_of_restart(daemon.restart)),
         "start_within": None if daemon.start_within is None else duration_text(daemon.start_within),
+        "budget": None if daemon.budget is None else duration_text(daemon.budget),
         "config": dict(daemon.config) or None,
     }
 
@@ -417,6 +427,7 @@ def _tables_of_process(process: ProcessSpec) -> dict[str, Any]:
         "nice": process.nice,
         "hung_after": "never" if process.hung_after is None else duration_text(process.hung_after),
         "on_hang": process.on_hang,
+        "budget": None if process.budget is None else duration_text(process.budget),
     }
 
 

@@ -85,6 +85,8 @@ def _unfit_daemons(spec: PipelineSpec) -> Said:
                 yield f"{key}.restart", said
         if daemon.command and daemon.config:
             yield f"{key}.config", "a command has no config; give the program arguments, or its process an env"
+        if daemon.command and daemon.budget is not None:
+            yield f"{key}.budget", "a command has no cycles that anybody could measure; leave its budget out"
         if daemon.command:
             for mate in (other.name for other in spec.daemons if other.process == daemon.process):
                 if mate != daemon.name:
@@ -158,6 +160,11 @@ def _misplaced(spec: PipelineSpec) -> Said:
             yield (
                 f"processes.{process.name}.backend",
                 f"{commands[process.name]!r} is a command, and has no backend",
+            )
+        if process.budget is not None and process.name in commands:
+            yield (
+                f"processes.{process.name}.budget",
+                f"{commands[process.name]!r} is a command, and has no cycles that anybody could measure",
             )
 
 
