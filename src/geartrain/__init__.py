@@ -6,6 +6,7 @@ Every public name is here, and is imported when it is first used: `import geartr
 TYPE_CHECKING = False  # as typing's, which would cost a cold start more than all the rest of this file
 
 if TYPE_CHECKING:
+    from geartrain.actors.arbiter import LeaseArbiter as LeaseArbiter
     from geartrain.actors.clock import ReactorClock as ReactorClock
     from geartrain.engine.calls import Call as Call
     from geartrain.engine.calls import CallChannel as CallChannel
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from geartrain.engine.ends import ReceiveStream as ReceiveStream
     from geartrain.engine.ends import SendStream as SendStream
     from geartrain.engine.hosted import DaemonHealth as DaemonHealth
+    from geartrain.engine.leases import Lease as Lease
+    from geartrain.engine.leases import LeaseChannel as LeaseChannel
+    from geartrain.engine.leases import LeaseClient as LeaseClient
+    from geartrain.engine.leases import Leases as Leases
+    from geartrain.engine.leases import open_leases as open_leases
     from geartrain.engine.pipeline import Pipeline as Pipeline
     from geartrain.engine.pipeline import run as run
     from geartrain.engine.planes import PlaneBoard as PlaneBoard
@@ -50,6 +56,8 @@ if TYPE_CHECKING:
     from geartrain.errors import JournalDamaged as JournalDamaged
     from geartrain.errors import JournalInUse as JournalInUse
     from geartrain.errors import JournalStopped as JournalStopped
+    from geartrain.errors import LeaseLost as LeaseLost
+    from geartrain.errors import LeaseRefused as LeaseRefused
     from geartrain.errors import NotHeld as NotHeld
     from geartrain.errors import PeerLost as PeerLost
     from geartrain.errors import PeerRefused as PeerRefused
@@ -94,6 +102,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "geartrain.actors.arbiter": ("LeaseArbiter",),
     "geartrain.actors.clock": ("ReactorClock",),
     "geartrain.engine.calls": ("Call", "CallChannel", "Caller", "Calls", "open_calls"),
     "geartrain.engine.channel": ("open_channel",),
@@ -108,6 +117,7 @@ _ROOMS = {
     "geartrain.engine.ends": ("Channel", "ChannelStats", "ReceiveStream", "SendStream"),
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
+    "geartrain.engine.leases": ("Lease", "LeaseChannel", "LeaseClient", "Leases", "open_leases"),
     "geartrain.engine.pipeline": ("Pipeline", "run"),
     "geartrain.engine.planes": ("PlaneBoard",),
     "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),
@@ -131,6 +141,8 @@ _ROOMS = {
         "JournalInUse",
         "JournalStopped",
         "NotHeld",
+        "LeaseLost",
+        "LeaseRefused",
         "PeerLost",
         "PeerRefused",
         "PipelineFailed",

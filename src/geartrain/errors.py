@@ -226,5 +226,22 @@ class JournalStopped(GeartrainError, RuntimeError):
         self.revision = revision
 
 
+class LeaseRefused(GeartrainError):
+    """A lease was not granted. `code` says why in a word, `conflicts` are the leases that are in the way."""
+
+    def __init__(self, message: str, code: str, conflicts: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.conflicts = tuple(conflicts)
+
+
+class LeaseLost(GeartrainError):
+    """A lease has ended while it was held: what was done last may not have been protected by it. `why` says how."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
 class Fenced(GeartrainError):
     """A resource was used with a token that is too old, or with none: who did so does not hold its lease any more."""

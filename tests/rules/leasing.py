@@ -99,7 +99,9 @@ class Talk:
         return self(SetMode(grant.session, self.n(), grant.lease, grant.token, mode, round(wait * S)))
 
     def renew(self, session: int, *grants: Grant) -> tuple[Reply, ...]:
-        return self(Renew(session, tuple(Shown(grant.lease, grant.token) for grant in grants)))
+        """These, or without any, all."""
+        shown = tuple(Shown(grant.lease, grant.token) for grant in grants)
+        return self(Renew(session, shown or None))
 
     def adopt(self, session: int, lease: int, token: int = 0) -> tuple[Reply, ...]:
         return self(Adopt(session, self.n(), lease, token))

@@ -486,6 +486,16 @@ def test_to_renew_or_release_what_has_run_out_is_refused_even_if_nobody_has_look
     assert only(talk.release(grant), Refusal).code == "expired"
 
 
+def test_a_session_that_renews_no_lease_lives_on_and_its_leases_do_not() -> None:
+    talk = Talk()
+    session = talk.open(ttl=3)
+    talk.granted(session, "a", ttl=5)
+    for _ in range(3):
+        talk.passes(2)
+        assert talk(Renew(session, (), 7)) == (Alive(session, (), 7),)
+    assert talk.held() == {}
+
+
 def test_evict_with_an_old_token_takes_nothing() -> None:
     talk = Talk()
     session, other = talk.open(), talk.open()

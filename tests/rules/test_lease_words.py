@@ -18,6 +18,7 @@ from geartrain.rules.lease_words import (
     Done,
     Evict,
     Grant,
+    Hello,
     Lost,
     Note,
     Noted,
@@ -32,6 +33,7 @@ from geartrain.rules.lease_words import (
     SetMode,
     Shown,
     Tick,
+    Told,
     Waiting,
     Withdraw,
 )
@@ -44,7 +46,7 @@ COMMANDS = [
     Open("secret", "arm", 3),
     Close(1, True),
     Acquire(1, 2, CLAIMS, 3, 4, "ttl", "lift", "me", 5, True, True, 6),
-    Renew(1, (Shown(2, 3),)),
+    Renew(1, (Shown(2, 3),), 4),
     Release(1, 2, 3, 4),
     SetMode(1, 2, 3, 4, "s", 5),
     Offer(1, 2, 3, 4, 5),
@@ -58,7 +60,7 @@ REPLIES = [
     Grant(1, 2, 3, 4, CLAIMS, 5),
     Waiting(1, 2, 3),
     Done(1, 2, 3, 4),
-    Alive(1, (2, 3)),
+    Alive(1, (2, 3), 4),
     REFUSAL,
     Lost(1, 2, "expired"),
 ]
@@ -67,7 +69,11 @@ AUDIT = [Refused(1, CLAIMS, REFUSAL), Noted(1, Note(1, "intent", "begin"))]
 
 @pytest.mark.parametrize(
     ("word", "kind"),
-    [(word, kind) for words, kind in ((COMMANDS, Command), (REPLIES, Reply), (AUDIT, Audit)) for word in words],
+    [
+        (word, kind)
+        for words, kind in ((COMMANDS, Command), (REPLIES, Reply), ([Hello("here")], Told), (AUDIT, Audit))
+        for word in words
+    ],
     ids=lambda one: type(one).__name__,
 )
 def test_a_word_comes_out_of_its_encoding_as_it_was(word: Any, kind: Any) -> None:

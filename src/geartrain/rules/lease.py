@@ -706,13 +706,13 @@ class State:
         session = self.ledger.sessions.get(ask.session)
         if session is None:
             said = f"there is no session {ask.session}, or not any more; what it held is lost; open one"
-            self._replies.append(Refusal(ask.session, 0, "no_session", said))
+            self._replies.append(Refusal(ask.session, ask.n, "no_session", said))
             return
         now_ns, grace_ns, leases = self.now_ns, self.terms.grace_ns, self.ledger.leases
         self._session_due[ask.session] = now_ns + session.ttl_ns
         lost: list[int] = []
         numbers: Iterable[int] = session.leases
-        if ask.leases:
+        if ask.leases is not None:
             numbers = [shown.lease for shown in ask.leases if self._holds(ask.session, shown.lease, shown.token)]
             lost = [shown.lease for shown in ask.leases if shown.lease not in numbers]
         for number in numbers:
@@ -722,7 +722,7 @@ class State:
                 self._record(Renewed(now_ns, number, due_ns + lease.ttl_ns))
             # After a start of the arbiter it may have more: what was promised stays.
             self._lease_due[number] = max(due_ns, self._lease_due[number])
-        self._replies.append(Alive(ask.session, tuple(lost)))
+        self._replies.append(Alive(ask.session, tuple(lost), ask.n))
 
     def _holds(self, session: int, number: int, token: int) -> bool:
         lease = self.ledger.leases.get(number)

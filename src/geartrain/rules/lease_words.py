@@ -114,10 +114,14 @@ class Shown(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Renew(Struct, frozen=True, array_like=True, tag="renew"):
-    """These leases for another while; none named, all of the session. A session lives on by any word in it."""
+    """These leases for another while, or all of the session's. A session lives on by any word in it, this too.
+
+    Its number is only for the one who asks: it is said again, and not remembered.
+    """
 
     session: int
-    leases: tuple[Shown, ...] = ()
+    leases: tuple[Shown, ...] | None = None
+    n: int = 0
 
 
 class Release(Struct, frozen=True, array_like=True, tag="release", gc=False):
@@ -235,6 +239,7 @@ class Alive(Struct, frozen=True, array_like=True, tag="alive"):
 
     session: int
     lost: tuple[int, ...] = ()
+    n: int = 0
 
 
 class Conflict(Struct, frozen=True, array_like=True):
@@ -265,7 +270,19 @@ class Lost(Struct, frozen=True, array_like=True, tag="lost"):
     why: Why | Literal["adopted"]
 
 
+class Hello(Struct, frozen=True, array_like=True, tag="hello"):
+    """This is a new life of the arbiter. Whoever waits for an answer asks again.
+
+    One with another journal than before knows nothing of what was granted.
+    """
+
+    journal: str
+
+
 Reply = Grant | Done | Refusal | Waiting | Alive | Opened | Lost
+# What goes over the two channels between a daemon and the arbiter.
+Asked = Acquire | Release | Renew | SetMode | Offer | Adopt | Evict | Withdraw | Note | Open
+Told = Reply | Hello
 # What is remembered, for who asks again.
 Answer = Grant | Done
 

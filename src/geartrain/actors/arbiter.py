@@ -1,0 +1,259 @@
+"""The arbiter of leases: decides in one place who may do what where, and answers when that is durable.
+
+    daemons   Acquire, Renew, Release ... ---->  one desk for each client ---> decide ---> journal.append
+              Grant, Refusal, Lost ...    <----  replies, in order        <--- journal.sync, for many at once
+
+What is decided follows from the journal, so it may die at any moment: a new life knows what was promised, says hello,
+and is asked again what was not answered. A journal that cannot be written ends it, and nothing has been answered.
+When a client is gone its session ends, and with it what it held; so does that of a former life of the same client.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from geartrain.engine.context import Context
+from geartrain.engine.daemon import Daemon
+from geartrain.engine.in_turn import start_in_turn
+from geartrain.engine.leases import LeaseClient
+from geartrain.engine.options import new_number
+from geartrain.engine.signal import Bell
+from geartrain.errors import BadValue, ChannelClosed, GeartrainError, JournalDamaged, PeerLost, WouldBlock
+from geartrain.ports.clock import Clock
+from geartrain.ports.journal import Journal, MemoryJournal
+from geartrain.rules.lease import State, Terms, decide
+from geartrain.rules.lease_ledger import Ledger, apply, decode, decode_snapshot, encode, encode_snapshot
+from geartrain.rules.lease_words import Asked, Begin, Close, Command, Hello, Open, Opened, Refusal, Tick, Told
+from geartrain.rules.regions import Case
+
+# After so many records what they came to is kept in their place.
+_SNAPSHOT_EVERY = 50_000
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Desk:
+    """Where one client is served: its session, and what it has no room to be told of yet."""
+
+    def __init__(self, client: LeaseClient) -> None:
+        self.client = client
+        self.session = 0
+        self.secret = ""
+        self._untold: deque[Told] = deque()
+        self._news = Bell()
+        self._waits_for_room = False
+
+    def __repr__(self) -> str:
+        return f"<desk of {self.client.name!r}, session {self.session}>"
+
+    def tell(self, word: Told) -> None:
+        """Now, or when there is room. Never waits."""
+        if not self._untold and not self._waits_for_room:
+            try:
+                self.client.tells.send_nowait(word)
+                return
+            except WouldBlock:
+                pass
+            except (ChannelClosed, PeerLost):
+                return
+        self._untold.append(word)
+        self._news.ring()
+
+    async def hand_over(self) -> None:
+        """Tell what there was no room for."""
+        try:
+            while True:
+                while self._untold:
+                    self._waits_for_room = True
+                    try:
+                        await self.client.tells.wait_room()
+                    finally:
+                        self._waits_for_room = False
+                    self.client.tells.send_nowait(self._untold.popleft())
+                await self._news.wait()
+        except GeartrainError:
+            # Nobody is there any more who could be told.
+            self._untold.clear()
+
+
+class Bench:
+    """Where it is decided: a state, its journal, and the replies that wait until what they tell is durable."""
+
+    def __init__(self, journal: Journal, terms: Terms, clock: Clock, boot: str, wall_ns: int) -> None:
+        self.state = State(recovered(journal), terms)
+        self.audit: deque[object] = deque(maxlen=1000)
+        self.decided = Bell()
+        self._journal = journal
+        self._clock = clock
+        self._desks: dict[int, Desk] = {}
+        # With the revision that must be durable first.
+        self._pending: deque[tuple[int, Desk, Told]] = deque()
+        self.decide(Begin(boot, wall_ns), None)
+
+    @property
+    def has_replies(self) -> bool:
+        return bool(self._pending) or self._journal.durable < self._journal.revision
+
+    def hear(self, desk: Desk, asked: Asked) -> None:
+        """A client speaks for its own session only. Whoever opens another one has forgotten the first."""
+        if isinstance(asked, Open):
+            if desk.session and asked.secret != desk.secret:
+                self.leave(desk)
+            desk.secret = asked.secret
+        elif not desk.session or asked.session != desk.session:
+            n = getattr(asked, "n", 0)
+            said = f"session {asked.session} is not open on this channel; open one"
+            self._pending.append((self.state.revision, desk, Refusal(asked.session, n, "no_session", said)))
+            self.decided.ring()
+            return
+        self.decide(asked, desk)
+
+    def leave(self, desk: Desk) -> None:
+        """Its client is gone, or begins anew: what it held it holds no more."""
+        if desk.session:
+            self.decide(Close(desk.session, died=True), None)
+            self._desks.pop(desk.session, None)
+            desk.session = 0
+
+    def decide(self, command: Command, desk: Desk | None) -> None:
+        outcome = decide(self.state, command, self._clock.now_ns())
+        for record in outcome.records:
+            self._journal.append(encode(record))
+        if self._journal.revision != self.state.revision:
+            raise BadValue(f"{self._journal!r} has another writer: expected revision {self.state.revision}")
+        for reply in outcome.replies:
+            if desk is not None and isinstance(reply, Opened):
+                desk.session = reply.session
+                self._desks[reply.session] = desk
+            whose = self._desks.get(reply.session) or desk
+            if whose is not None:
+                self._pending.append((self.state.revision, whose, reply))
+        self.audit.extend(outcome.audit)
+        self.decided.ring()
+
+    def release_replies(self) -> None:
+        """Tell what is durable now."""
+        durable = self._journal.durable
+        while self._pending and self._pending[0][0] <= durable:
+            _, desk, reply = self._pending.popleft()
+            desk.tell(reply)
+
+
+class LeaseArbiter(Daemon):
+    """The arbiter of a pipeline. `clients` are those who take `Leases`; the pipeline connects them.
+
+    Without a `directory` leases are known as long as it lives, and no longer. `budgets` are how many of a class there
+    may be at once; `grace` is how many seconds a lease is kept beyond its time, for a holder that counts less exactly.
+    """
+
+    def __init__(
+        self,
+        clients: list[LeaseClient] | None = None,
+        directory: Path | None = None,
+        budgets: Mapping[str, int] | None = None,
+        grace: float = 0.5,
+        case: Case = "fold",
+    ) -> None:
+        self.clients = clients or []
+        self.directory = directory
+        self.terms = Terms(case=case, grace_ns=round(grace * 1e9), budgets=dict(budgets or {}))
+
+    def open_journal(self) -> tuple[str, Journal]:
+        """Its own, for this life, and how it is known again in the next. Whoever has another kind overrides this."""
+        if self.directory is None:
+            return f"in memory {new_number():x}", MemoryJournal()
+        # Only who keeps leases on a disk needs what the journal needs.
+        from geartrain.ports.file_journal import FileJournal
+
+        return str(self.directory), FileJournal(self.directory)
+
+    async def run(self, ctx: Context) -> None:
+        known, journal = self.open_journal()
+        try:
+            for said in journal.said:
+                ctx.logger.warning("%s", said)
+            bench = Bench(journal, self.terms, ctx.clock, *self._life())
+            await self._serve(ctx, bench, journal, Hello(known))
+        finally:
+            journal.close()
+
+    def _life(self) -> tuple[str, int]:
+        """Which boot of the machine this is, and what the wall clock says; without a journal nobody asks."""
+        return ("", 0) if self.directory is None else (_BOOT_ID.read_text().strip(), time.time_ns())
+
+    async def _serve(self, ctx: Context, bench: Bench, journal: Journal, hello: Hello) -> None:
+        async with anyio.create_task_group() as tasks:
+            for desk in [Desk(client) for client in self.clients]:
+                desk.tell(hello)
+                start_in_turn(tasks, desk.hand_over)
+                start_in_turn(tasks, _listen, bench, desk)
+            start_in_turn(tasks, _keep_time, bench, ctx.clock)
+            start_in_turn(tasks, _keep_journal, bench, journal)
+            await ctx.stop_event.wait()
+            tasks.cancel_scope.cancel()
+        for client in self.clients:
+            await client.tells.aclose()
+        leases = bench.state.ledger.leases
+        ctx.logger.info("%d leases are held, at revision %d", len(leases), bench.state.revision)
+
+
+async def _listen(bench: Bench, desk: Desk) -> None:
+    """Until the client has closed, or is gone."""
+    with suppress(GeartrainError):
+        async for asked in desk.client.asks:
+            bench.hear(desk, asked)
+    bench.leave(desk)
+    await desk.client.tells.aclose()
+
+
+async def _keep_time(bench: Bench, clock: Clock) -> None:
+    """What runs out does so at its time, also when nobody asks for anything."""
+    while True:
+        next_ns = bench.state.next_ns()
+        if next_ns is None:
+            await bench.decided.wait()
+        elif next_ns <= clock.now_ns():
+            bench.decide(Tick(), None)
+        else:
+            with clock.move_on_after((next_ns - clock.now_ns()) / 1e9):
+                await bench.decided.wait()
+
+
+async def _keep_journal(bench: Bench, journal: Journal) -> None:
+    """Make durable what was decided, all of it at once, and only then tell it."""
+    kept = journal.state.revision if journal.state else 0
+    while True:
+        while bench.has_replies:
+            if isinstance(journal, MemoryJournal):
+                # It waits for nothing, and virtual time knows nothing of threads.
+                journal.sync()
+            else:
+                await journal.committed(journal.revision)
+            bench.release_replies()
+            if journal.revision - kept >= _SNAPSHOT_EVERY and not isinstance(journal, MemoryJournal):
+                kept = bench.state.revision
+                state = encode_snapshot(bench.state.ledger.snapshot())
+                await anyio.to_thread.run_sync(partial(journal.snapshot, kept, state))
+        await bench.decided.wait()
+
+
+def recovered(journal: Journal) -> Ledger:
+    """What the records of a journal come to. Such as cannot be understood stop everything: they may be leases."""
+    ledger = Ledger()
+    try:
+        if journal.state is not None:
+            ledger = Ledger.of(decode_snapshot(journal.state.state))
+            if ledger.revision != journal.state.revision:
+                raise BadValue(f"its snapshot {journal.state.revision} says that it is {ledger.revision}")
+        for record in journal.records():
+            apply(ledger, decode(record.payload))
+            if ledger.revision != record.revision:
+                raise BadValue(f"record {record.revision} is the one after {ledger.revision - 1}")
+    except BadValue as error:
+        raise JournalDamaged(f"record {ledger.revision + 1}", 0, str(error), "a record of leases") from error
+    return ledger

@@ -1,0 +1,490 @@
+"""The ends between daemons and the arbiter of leases: one port stands for a pair of channels.
+
+    a daemon     async with leases.hold("workcell/left", ttl=5, wait=1) as lease: ...        Leases
+    the arbiter  async for asked in client.asks; client.tells                                LeaseClient
+
+While a lease is held a task renews it at a third of its time. What has not been renewed is taken for lost by its holder
+before the arbiter may give it to another: the holder counts from before it asked, the arbiter from after that, and adds
+a grace. Then the block is cancelled, and `LeaseLost` comes out of it. What can be harmed by who is late all the same,
+frozen or in a thread, looks at `lease.token` (`FenceGate`).
+
+The end has no other task: of those who wait for an answer one listens for all. A new life of the arbiter says hello,
+and is asked again what it has not answered; by the number of a request it knows what it has done already.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import anyio
+import anyio.abc
+
+from geartrain.engine.channel import open_channel
+from geartrain.engine.ends import Channel, ReceiveStream, SendStream
+from geartrain.engine.in_turn import start_in_turn
+from geartrain.engine.options import new_number
+from geartrain.engine.signal import Bell, Lock, Signal
+from geartrain.errors import (
+    BadValue,
+    ChannelClosed,
+    ChannelInUse,
+    EndOfStream,
+    LeaseLost,
+    LeaseRefused,
+    NotInUse,
+    PeerLost,
+    PeerRefused,
+    WireError,
+    WouldBlock,
+)
+from geartrain.ports.clock import Clock, WallClock
+from geartrain.rules.checks import number, one_of, whole
+from geartrain.rules.deadlines import ns_rounded_up
+from geartrain.rules.lease_words import (
+    MODES,
+    Acquire,
+    Alive,
+    Asked,
+    Bind,
+    Claim,
+    Done,
+    Grant,
+    Hello,
+    Lost,
+    Mode,
+    Note,
+    Numbered,
+    Open,
+    Opened,
+    Refusal,
+    Release,
+    Renew,
+    Reply,
+    SetMode,
+    Shown,
+    Told,
+    Withdraw,
+)
+from geartrain.rules.pipeline import MAXSIZE
+from geartrain.rules.regions import canonical
+
+_GONE = (ChannelClosed, EndOfStream, PeerLost, PeerRefused, WireError)
+_DAY_S = 86_400.0
+# A holder stops this much before its time: clocks of one machine do not differ, rounding does.
+_EARLY = 100
+
+_wall = WallClock()
+
+
+class Lease:
+    """What is held: the token that resources want to see, and whether it has been lost."""
+
+    __slots__ = ("_leases", "lease", "lost", "regions", "renew_at_ns", "token", "ttl_ns", "until_ns", "why")
+
+    def __init__(self, leases: "Leases", grant: Grant, asked_ns: int) -> None:
+        self._leases = leases
+        self.lease = grant.lease
+        self.token = grant.token
+        self.regions = tuple(claim.region for claim in grant.claims)
+        self.ttl_ns = grant.ttl_ns
+        self.lost = Signal(f"the loss of lease {grant.lease}")
+        # How it was lost.
+        self.why = ""
+        self.renewed(asked_ns)
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.lease} on {', '.join(self.regions)}, token {self.token}{', lost' if self.why else ''}>"
+
+    def renewed(self, asked_ns: int) -> None:
+        """It was asked for at this time, and has been given."""
+        self.until_ns = asked_ns + self.ttl_ns - self.ttl_ns // _EARLY
+        self.renew_at_ns = asked_ns + self.ttl_ns // 3
+
+    def lose(self, why: str) -> None:
+        """It is nobody's, or somebody else's. A second time changes nothing."""
+        if not self.why:
+            self.why = why
+            self.lost.set()
+
+    async def set_mode(self, mode: Mode, wait: float = 0.0) -> None:
+        """Make it shared, or exclusive, within so many seconds. It has another token then."""
+        one_of("set_mode() mode", mode, MODES)
+        wait_ns = ns_rounded_up(number("set_mode() wait", wait, least=0, most=_DAY_S))
+        done = await self._leases.ask(lambda session, n: SetMode(session, n, self.lease, self.token, mode, wait_ns))
+        assert isinstance(done, Done)
+        self.token = done.token
+
+
+class Hold:
+    """`async with` it. A lease for as long as the block lasts."""
+
+    def __init__(self, leases: "Leases", make: Callable[[int, int], Acquire]) -> None:
+        self._leases = leases
+        self._make = make
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._guard = anyio.CancelScope()
+        self._lease: Lease | None = None
+
+    async def __aenter__(self) -> Lease:
+        if self._tasks is not None:
+            raise NotInUse("a hold is for one block; call hold() once more for another")
+        lease = self._lease = await self._leases.acquire(self._make)
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        start_in_turn(self._tasks, self._keep, lease)
+        self._guard.__enter__()
+        return lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._lease is not None
+        assert self._tasks is not None
+        # What the guard has cancelled is told as a loss; any other error goes through as it is, not in a group.
+        caught = self._guard.__exit__(kind, error, trace)
+        self._tasks.cancel_scope.cancel()
+        is_cancelled = error is not None and not caught and isinstance(error, anyio.get_cancelled_exc_class())
+        try:
+            await self._tasks.__aexit__(*((kind, error, trace) if is_cancelled else (None, None, None)))
+        finally:
+            self._leases.let_go(self._lease)
+        if self._lease.why and (error is None or caught):
+            said = f"lease {self._lease.lease} on {', '.join(self._lease.regions)} has ended: {self._lease.why}"
+            raise LeaseLost(f"{said}; look at what it was to protect, and acquire it anew", self._lease.why)
+        return None
+
+    async def _keep(self, lease: Lease) -> None:
+        await self._leases.keep(lease)
+        self._guard.cancel()
+
+
+class Leases:
+    """Leases for one daemon, from the arbiter of the pipeline."""
+
+    def __init__(
+        self,
+        asks: SendStream[Asked],
+        told: ReceiveStream[Told],
+        *,
+        name: str = "",
+        clock: Clock | None = None,
+    ) -> None:
+        self._asks = asks
+        self._told = told
+        self._name = name
+        self._clock = clock or _wall
+        self._door = Lock()
+        self._news = Bell()
+        self._listens = False
+        self._last = 0
+        # Which journal the arbiter has.
+        self._journal = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._secret = f"{new_number():x}-{new_number():x}"
+        self._session = 0
+        self._session_ttl_ns = 0
+        # Whether the arbiter that lives now has not heard of us.
+        self._owes = True
+        # What is not answered yet, and what nobody waits for but must be said.
+        self._asked: dict[int, Numbered] = {}
+        self._debts: dict[int, Numbered] = {}
+        self._unsent: dict[int, Numbered] = {}
+        self._answers: dict[int, Reply] = {}
+        self._held: dict[int, Lease] = {}
+        # When it was asked to renew what.
+        self._renewals: dict[int, tuple[int, Lease | None]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Leases over {self}, {len(self._held)} held>"
+
+    def __str__(self) -> str:
+        return f"channel {self._name!r}" if self._name else "the channels of an arbiter"
+
+    # -- what a daemon does
+
+    def hold(
+        self,
+        *regions: str,
+        mode: Mode = "x",
+        ttl: float = 10.0,
+        wait: float = 0.0,
+        label: str = "",
+        cls: str = "",
+        alone: bool = False,
+        reentrant: bool = False,
+        delay: float = 0.0,
+    ) -> Hold:
+        """All of these regions for as long as the block lasts; `LeaseRefused` if they cannot be had within `wait`.
+
+        Who stops to renew has lost them after `ttl` seconds. A task that holds something already and asks for what
+        meets it is refused, unless it says `reentrant`.
+        """
+        one_of("hold() mode", mode, MODES)
+        if not regions:
+            raise BadValue("hold() needs at least one region, as 'workcell/left' or 'lock://gpu'")
+        claims = tuple(Claim(canonical(region), mode) for region in regions)
+        ttl_ns = ns_rounded_up(number("hold() ttl", ttl, least=0.01, most=_DAY_S))
+        wait_ns = ns_rounded_up(number("hold() wait", wait, least=0, most=_DAY_S))
+        delay_ns = ns_rounded_up(number("hold() delay", delay, least=0, most=_DAY_S))
+        bind: Bind = "session"
+
+        def make(session: int, n: int) -> Acquire:
+            owner = anyio.get_current_task().id
+            how = (bind, cls, label, owner, alone, reentrant, delay_ns)
+            return Acquire(session, n, claims, ttl_ns, wait_ns, *how)
+
+        return Hold(self, make)
+
+    async def note_halt(self, text: str, lease: int = 0) -> None:
+        """Say in the audit that work is to be halted. It halts nothing."""
+        await self._open()
+        await self._say(Note(self._session, "halt", text, lease))
+
+    # -- for a hold
+
+    async def acquire(self, make: Callable[[int, int], Acquire]) -> Lease:
+        """Cancelled, nothing is held."""
+        asked_ns = self._clock.now_ns()
+        grant = await self.ask(make)
+        assert isinstance(grant, Grant)
+        lease = Lease(self, grant, asked_ns)
+        self._held[lease.lease] = lease
+        try:
+            # How long one has waited does not count, but when it was granted is not known here.
+            while not lease.why and self._clock.now_ns() >= lease.renew_at_ns:
+                await self._renew(lease)
+        except BaseException as error:
+            self.let_go(lease)
+            if isinstance(error, _GONE):
+                raise self._no_arbiter() from error
+            raise
+        return lease
+
+    async def keep(self, lease: Lease) -> None:
+        """Renew it again and again; return when it is lost, which is before anybody else may have it."""
+        while not lease.why:
+            left_ns = lease.until_ns - self._clock.now_ns()
+            if left_ns <= 0:
+                lease.lose("it could not be renewed in time")
+                break
+            try:
+                with self._clock.move_on_after(left_ns / 1e9):
+                    await self._wait_until(lease.renew_at_ns, lambda: bool(lease.why))
+                    if not lease.why:
+                        await self._renew(lease)
+            except _GONE:
+                # Nobody renews it any more, and nobody else is given it before its time.
+                await self._clock.wait_until_ns(lease.until_ns)
+                lease.lose("the arbiter is gone")
+
+    async def _renew(self, lease: Lease) -> None:
+        """Ask for another while; what has come of it the lease says."""
+        self._last += 1
+        n, now_ns = self._last, self._clock.now_ns()
+        self._renewals[n] = now_ns, lease
+        try:
+            await self._open()
+            await self._say(Renew(self._session, (Shown(lease.lease, lease.token),), n))
+            await self._listen(lambda: bool(lease.why) or n not in self._renewals)
+        finally:
+            self._renewals.pop(n, None)
+
+    def let_go(self, lease: Lease) -> None:
+        """It is not needed any more. Never waits: if it cannot be said now, it is said before the next word."""
+        self._held.pop(lease.lease, None)
+        if not lease.why:
+            self._last += 1
+            self._say_soon(Release(self._session, self._last, lease.lease, lease.token))
+
+    async def ask(self, make: Callable[[int, int], Numbered]) -> Grant | Done:
+        """What is answered; `LeaseRefused` if it is no. Cancelled, it is not done, or undone."""
+        while True:
+            try:
+                await self._open()
+                word, reply = await self._ask(make)
+            except _GONE as error:
+                raise self._no_arbiter() from error
+            if isinstance(reply, Grant | Done):
+                return reply
+            assert isinstance(reply, Refusal)
+            # A session that is over has nothing, and who wants something new may want it in the next.
+            if reply.code != "no_session" or not isinstance(word, Acquire):
+                raise LeaseRefused(f"{self}: {reply.said}", reply.code, reply.conflicts)
+
+    def _no_arbiter(self) -> LeaseRefused:
+        return LeaseRefused(f"{self}: the arbiter is gone, and grants nothing any more", "no_arbiter")
+
+    async def _ask(self, make: Callable[[int, int], Numbered]) -> tuple[Numbered, Reply]:
+        self._last += 1
+        n = self._last
+        word = self._asked[n] = make(self._session, n)
+        try:
+            await self._say(word)
+            while n not in self._answers:
+                # Who waits for long must say now and then that it is still there.
+                beat_ns = self._clock.now_ns() + self._session_ttl_ns // 3
+                await self._wait_until(beat_ns, lambda: n in self._answers)
+                if n not in self._answers:
+                    await self._say(Renew(self._session, ()))
+        except BaseException:
+            if isinstance(word, Acquire):
+                self._last += 1
+                self._say_soon(Withdraw(word.session, self._last, n))
+            raise
+        finally:
+            del self._asked[n]
+            reply = self._answers.pop(n, None)
+        assert reply is not None
+        return word, reply
+
+    # -- listening
+
+    async def _wait_until(self, until_ns: int, done: Callable[[], bool]) -> None:
+        """Listen until it is so, or until this time."""
+        left_ns = until_ns - self._clock.now_ns()
+        if left_ns > 0:
+            with self._clock.move_on_after(left_ns / 1e9):
+                await self._listen(done)
+
+    async def _listen(self, done: Callable[[], bool]) -> None:
+        """One listens, and all look when it has heard something."""
+        while not done():
+            if self._listens:
+                await self._news.wait()
+                continue
+            self._listens = True
+            try:
+                self._hear(await self._told.receive())
+                while not done() and self._told.has_item():
+                    self._hear(self._told.receive_nowait())
+            finally:
+                self._listens = False
+                self._news.ring()
+            if self._owes:
+                await self._pay()
+
+    def _hear(self, told: Told) -> None:
+        match told:
+            case Hello(journal):
+                self._owes = True
+                self._renewals.clear()
+                if self._journal not in ("", journal):
+                    self._session_is_over("the arbiter has begun anew, and knows nothing of it")
+                self._journal = journal
+            case Opened(session, secret, ttl_ns) if secret == self._secret:
+                self._opened(session, ttl_ns)
+            case Alive(_, lost, n):
+                asked_ns, lease = self._renewals.pop(n, (0, None))
+                if lease is not None and lease.lease in lost:
+                    lease.lose("it had ended before it was renewed")
+                elif lease is not None:
+                    lease.renewed(asked_ns)
+            case Lost(_, number, why) if number in self._held:
+                self._held[number].lose(why)
+            case Refusal(session, _, "no_session") if session == self._session:
+                self._session_is_over("its session is over")
+            case Grant(_, n) | Done(_, n) | Refusal(_, n) if n in self._asked:
+                self._answers[n] = told
+                self._debts.pop(n, None)
+            case Done(_, n) | Refusal(_, n):
+                self._debts.pop(n, None)
+            case _:
+                pass
+
+    def _opened(self, session: int, ttl_ns: int) -> None:
+        if self._session not in (0, session):
+            self._session_is_over("the arbiter does not know of it any more")
+        self._session, self._session_ttl_ns = session, ttl_ns
+
+    def _session_is_over(self, why: str) -> None:
+        self._lose_all(why)
+        self._debts.clear()
+        self._unsent.clear()
+        self._session = 0
+        self._secret = f"{new_number():x}-{new_number():x}"
+        self._owes = True
+        for n in self._asked:
+            # Whatever it was, it was asked in a session that is no more.
+            self._answers[n] = Refusal(0, n, "no_session", why)
+
+    def _lose_all(self, why: str) -> None:
+        for lease in self._held.values():
+            lease.lose(why)
+        self._renewals.clear()
+
+    # -- saying
+
+    async def _open(self) -> None:
+        if self._owes:
+            await self._pay()
+        await self._listen(lambda: self._session != 0)
+
+    async def _pay(self) -> None:
+        """Tell an arbiter that has not heard of us who we are, and what we wait for."""
+        self._owes = False
+        again = [*self._debts.values(), *self._asked.values()]
+        await self._say(Open(self._secret, self._name))
+        for word in again:
+            if word.session and (word.n in self._asked or word.n in self._debts):
+                await self._say(word)
+
+    async def _say(self, word: Asked) -> None:
+        async with self._door:
+            while self._unsent:
+                await self._asks.send(next(iter(self._unsent.values())))
+                self._unsent.pop(next(iter(self._unsent)), None)
+            await self._asks.send(word)
+
+    def _say_soon(self, word: Numbered) -> None:
+        """It is owed until it is answered; a new arbiter hears it again."""
+        self._debts[word.n] = word
+        try:
+            self._asks.send_nowait(word)
+        except (WouldBlock, ChannelInUse):
+            self._unsent[word.n] = word
+        except _GONE:
+            self._debts.clear()
+
+    # -- its life
+
+    def begin_again(self) -> None:
+        """For another owner: what the last one held is lost to it, and the arbiter ends its session."""
+        self._lose_all("its daemon has died")
+        self._begin()
+
+    async def aclose(self) -> None:
+        """Nothing more is wanted: what is held ends."""
+        await self._asks.aclose()
+        await self._told.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseClient:
+    """The arbiter's ends of the pair: what one daemon asks, and by which it is told."""
+
+    asks: ReceiveStream[Asked]
+    tells: SendStream[Told]
+    name: str = ""
+
+    async def aclose(self) -> None:
+        """Nothing more is asked, and nothing more told. Never waits."""
+        await self.tells.aclose()
+        await self.asks.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseChannel:
+    """Both sides of the pair."""
+
+    leases: Leases
+    client: LeaseClient
+
+
+def open_leases(maxsize: int = MAXSIZE, *, name: str = "", clock: Clock | None = None) -> LeaseChannel:
+    """A pair between a daemon and a `LeaseArbiter` of this process."""
+    whole("maxsize", maxsize, least=1)
+    asks: Channel[Asked] = open_channel(maxsize, name=name)
+    told: Channel[Told] = open_channel(maxsize, name=f"{name}.told" if name else "")
+    return LeaseChannel(Leases(asks.send, told.recv, name=name, clock=clock), LeaseClient(asks.recv, told.send, name))

@@ -1,0 +1,337 @@
+"""The arbiter as a daemon: leases held by daemons, in virtual time on both loops, through its deaths and theirs."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal
+
+import anyio
+import pytest
+
+from geartrain import Context, Daemon, LeaseLost, LeaseRefused, SimClock, Supervisor, daemon, simulate
+from geartrain.actors.arbiter import LeaseArbiter, recovered
+from geartrain.engine.leases import LeaseChannel, Leases, open_leases
+from geartrain.errors import JournalDamaged
+from geartrain.ports.journal import Journal, MemoryJournal
+from geartrain.rules.lease_words import Release
+
+Loop = Literal["asyncio", "trio"]
+both_loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
+
+Told = list[tuple[float, str]]
+Body = Callable[[Leases, SimClock, Told], Awaitable[None]]
+
+
+def live(loop: Loop, *bodies: Body, for_s: float = 100, arbiter: type[LeaseArbiter] = LeaseArbiter, **how: Any) -> Told:
+    """What these bodies have told when and what, each with leases of its own from one arbiter."""
+    told: Told = []
+
+    async def main() -> None:
+        clock = SimClock()
+        async with Supervisor(clock=clock) as supervisor:
+            pairs = [open_leases(name=f"body {number}", clock=clock) for number in range(len(bodies))]
+            supervisor.add_factory(
+                partial(arbiter, [pair.client for pair in pairs], **how), name="arbiter", on_error="restart"
+            )
+            for number, (body, pair) in enumerate(zip(bodies, pairs, strict=True)):
+                supervisor.add_factory(partial(Body_, body, pair, clock, told), name=f"body {number}")
+            await clock.advance(for_s)
+            await supervisor.stop()
+
+    simulate(main, backend=loop)
+    return told
+
+
+class Body_(Daemon):  # noqa: N801
+    def __init__(self, body: Body, pair: LeaseChannel, clock: SimClock, told: Told) -> None:
+        self.body, self.pair, self.clock, self.told = body, pair, clock, told
+
+    async def run(self, ctx: Context) -> None:
+        await self.body(self.pair.leases, self.clock, self.told)
+        await self.pair.leases.aclose()
+
+
+def holding(name: str, region: str, for_s: float, *, after_s: float = 0, **how: Any) -> Body:
+    """Holds a region for so long, and tells when it has it and when not any more."""
+
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        await clock.sleep(after_s)
+        try:
+            async with leases.hold(region, **how) as lease:
+                told.append((clock.now(), f"{name} in, token {lease.token}"))
+                await clock.sleep(for_s)
+            told.append((clock.now(), f"{name} out"))
+        except LeaseRefused as refused:
+            told.append((clock.now(), f"{name} {refused.code}"))
+        except LeaseLost as lost:
+            told.append((clock.now(), f"{name} lost: {lost.why}"))
+
+    return body
+
+
+def times(told: Told) -> list[tuple[float, str]]:
+    return [(at, said.split(", token")[0]) for at, said in told]
+
+
+@both_loops
+def test_one_holds_and_the_other_waits_for_it(loop: Loop) -> None:
+    told = live(loop, holding("left", "cell", 5), holding("right", "cell/arm", 3, after_s=1, wait=20))
+    assert times(told) == [(0, "left in"), (5, "left out"), (5, "right in"), (8, "right out")]
+
+
+@both_loops
+def test_a_lease_is_renewed_for_as_long_as_it_is_held(loop: Loop) -> None:
+    told = live(loop, holding("left", "cell", 50, ttl=1), holding("right", "cell", 3, after_s=49))
+    assert times(told) == [(0, "left in"), (49, "right conflict"), (50, "left out")]
+
+
+@both_loops
+def test_who_waits_longer_than_the_time_of_its_lease_and_of_its_session_is_granted_all_of_it(loop: Loop) -> None:
+    told = live(loop, holding("left", "cell", 40), holding("right", "cell", 5, after_s=1, wait=60, ttl=2))
+    assert times(told) == [(0, "left in"), (40, "left out"), (40, "right in"), (45, "right out")]
+
+
+@both_loops
+def test_a_wait_that_is_over_is_a_refusal_that_says_who_has_it(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        await clock.sleep(1)
+        with pytest.raises(LeaseRefused, match=r"lease 3 of 'me'.*'cell'") as caught:
+            async with leases.hold("cell", wait=2):
+                raise AssertionError
+        told.append((clock.now(), caught.value.code))
+
+    told = live(loop, holding("left", "cell", 40, label="me"), body)
+    assert (3, "timeout") in told
+
+
+@both_loops
+def test_the_error_of_a_block_goes_through_as_it_is_and_the_lease_is_free_again(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        for _ in range(2):
+            with pytest.raises(KeyError, match="my own"):
+                async with leases.hold("cell"):
+                    raise KeyError("my own")
+        told.append((clock.now(), "both"))
+
+    assert live(loop, body) == [(0, "both")]
+
+
+@both_loops
+def test_who_is_cancelled_while_waiting_holds_nothing_and_stands_in_nobodys_way(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        await clock.sleep(1)
+        with clock.move_on_after(2) as scope:
+            async with leases.hold("cell", wait=90):
+                raise AssertionError
+        told.append((clock.now(), f"given up {scope.cancelled_caught}"))
+        async with leases.hold("other"):
+            pass
+
+    told = live(loop, holding("left", "cell", 10), body, holding("right", "cell", 1, after_s=2, wait=90))
+    assert times(told) == [(0, "left in"), (3, "given up True"), (10, "left out"), (10, "right in"), (11, "right out")]
+
+
+@both_loops
+def test_a_block_that_is_cancelled_from_outside_gives_its_lease_back(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        with clock.move_on_after(3) as scope:
+            async with leases.hold("cell"):
+                await clock.sleep(50)
+        told.append((clock.now(), f"cancelled {scope.cancelled_caught}"))
+        await clock.sleep(50)
+
+    told = live(loop, body, holding("right", "cell", 1, after_s=1, wait=90))
+    assert times(told) == [(3, "cancelled True"), (3, "right in"), (4, "right out")]
+
+
+@both_loops
+def test_many_tasks_of_one_daemon_hold_and_wait_each_for_itself(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        async def one(number: int) -> None:
+            await holding(f"task {number}", "cell", 1, wait=50)(leases, clock, told)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(one, number)
+
+    told = live(loop, body)
+    assert sorted(at for at, said in told if " in" in said) == [0, 1, 2, 3]
+    assert len([said for _, said in told if " out" in said]) == 4
+
+
+@both_loops
+def test_who_asks_in_a_block_for_what_it_holds_is_refused_unless_it_is_reentrant(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        async with leases.hold("cell") as outer:
+            with pytest.raises(LeaseRefused, match="reentrant") as caught:
+                async with leases.hold("cell/arm", wait=50):
+                    raise AssertionError
+            async with leases.hold("cell/arm", reentrant=True) as inner:
+                told.append((clock.now(), f"{caught.value.code} {inner.token > outer.token}"))
+
+    assert live(loop, body) == [(0, "conflict_self True")]
+
+
+@both_loops
+def test_a_shared_lease_is_raised_and_lowered_with_a_new_token_each_time(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        async with leases.hold("cell", mode="s") as lease:
+            tokens = [lease.token]
+            await lease.set_mode("x", wait=50)
+            tokens.append(lease.token)
+            await lease.set_mode("s")
+            tokens.append(lease.token)
+            told.append((clock.now(), f"raised {tokens == sorted(set(tokens))}"))
+
+    told = live(loop, holding("reader", "cell", 5, mode="s"), body)
+    assert (5, "raised True") in told
+
+
+class Stubborn(LeaseArbiter):
+    """One that outlives nothing but its journal, and dies when it is told to."""
+
+    journal: MemoryJournal
+    dies_at_s: tuple[float, ...] = ()
+
+    def open_journal(self) -> tuple[str, Journal]:
+        type(self).journal = type(self).journal.reopened()
+        return "kept", type(self).journal
+
+    async def run(self, ctx: Context) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._die, ctx)
+            await super().run(ctx)
+            tasks.cancel_scope.cancel()
+
+    async def _die(self, ctx: Context) -> None:
+        for at_s in self.dies_at_s:
+            if at_s > ctx.clock.now():
+                await ctx.clock.wait_until(at_s)
+                raise RuntimeError("killed")
+
+
+def stubborn(*dies_at_s: float) -> type[LeaseArbiter]:
+    return type("OneStubborn", (Stubborn,), {"journal": MemoryJournal(), "dies_at_s": dies_at_s})
+
+
+@both_loops
+def test_an_arbiter_that_dies_over_and_over_takes_no_lease_from_its_holder_and_gives_none_twice(loop: Loop) -> None:
+    told = live(
+        loop,
+        holding("left", "cell", 30, ttl=3),
+        holding("right", "cell", 5, after_s=1, wait=90),
+        arbiter=stubborn(2.5, 7.5, 12.5),
+    )
+    assert [said.split(",")[0] for _, said in told] == ["left in", "left out", "right in", "right out"]
+    left, right = (int(said.split("token ")[1]) for _, said in told if "token" in said)
+    assert right > left
+
+
+@both_loops
+def test_an_arbiter_that_has_forgotten_everything_costs_its_holders_their_leases(loop: Loop) -> None:
+    class Forgetful(Stubborn):
+        journal = MemoryJournal()
+        dies_at_s = (2.5,)
+
+        def open_journal(self) -> tuple[str, Journal]:
+            return LeaseArbiter.open_journal(self)
+
+    told = live(loop, holding("left", "cell", 30), arbiter=Forgetful)
+    assert [said.split(",")[0] for _, said in told] == ["left in", "left lost: the arbiter has begun anew"]
+
+
+@both_loops
+def test_a_holder_that_was_frozen_has_lost_its_lease_when_it_wakes_and_its_block_is_cancelled(loop: Loop) -> None:
+    """Frozen: it neither renews nor looks; here because nothing it says gets through."""
+
+    async def frozen(leases: Leases, clock: SimClock, told: Told) -> None:
+        try:
+            async with leases.hold("cell", ttl=2) as lease:
+                leases._door._held = True
+                await lease.lost.wait()
+                told.append((clock.now(), "knows"))
+                await clock.sleep(50)
+        except LeaseLost:
+            told.append((clock.now(), "cancelled"))
+        await clock.sleep(20)
+        leases._door._held = False
+
+    told = live(loop, frozen, holding("right", "cell", 1, after_s=0.5, wait=90))
+    at = {said.split(",")[0]: when for when, said in told}
+    assert at["cancelled"] == pytest.approx(1.98)
+    assert at["cancelled"] < at["right in"] == pytest.approx(2.5)
+
+
+@both_loops
+def test_with_a_daemon_that_dies_ends_what_it_held_at_once(loop: Loop) -> None:
+    told: Told = []
+
+    async def main() -> None:
+        clock = SimClock()
+        async with Supervisor(clock=clock) as supervisor:
+            dying, other = (open_leases(name=name, clock=clock) for name in ("dying", "other"))
+            supervisor.add(LeaseArbiter, [dying.client, other.client], name="arbiter")
+            supervisor.add_factory(partial(Body_, holding("other", "cell", 1, after_s=1, wait=90), other, clock, told))
+            lives = []
+
+            @daemon
+            async def mortal(ctx: Context) -> None:
+                lives.append(ctx)
+                if len(lives) == 1:
+                    # Nobody has told the arbiter that it let go.
+                    hold = dying.leases.hold("cell", ttl=1000)
+                    await hold.__aenter__()
+                    dying.leases.let_go = lambda lease: None  # type: ignore[method-assign]
+                    await ctx.clock.sleep(3)
+                    await hold.__aexit__(None, None, None)
+                    raise RuntimeError("killed")
+                dying.leases.begin_again()
+                with suppress(LeaseRefused):
+                    async with dying.leases.hold("elsewhere"):
+                        pass
+                await ctx.stop_event.wait()
+
+            supervisor.add_factory(mortal, name="mortal", on_error="restart")
+            await clock.advance(60)
+            await supervisor.stop()
+
+    simulate(main, backend=loop)
+    [(begins, _), _] = told
+    assert 3 <= begins < 10
+
+
+@both_loops
+def test_nobody_speaks_for_the_session_of_another(loop: Loop) -> None:
+    async def thief(leases: Leases, clock: SimClock, told: Told) -> None:
+        await clock.sleep(1)
+        async with leases.hold("mine"):
+            await leases._say(Release(1, 77, 2, 2))
+            await clock.sleep(1)
+
+    told = live(loop, holding("left", "cell", 10), thief, holding("right", "cell", 1, after_s=3))
+    assert (3, "right conflict") in told
+
+
+@both_loops
+def test_without_an_arbiter_a_lease_is_refused_and_not_waited_for(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        await clock.sleep(1)
+        with pytest.raises(LeaseRefused, match="the arbiter is gone") as caught:
+            async with leases.hold("cell"):
+                raise AssertionError
+        told.append((clock.now(), caught.value.code))
+
+    class Brief(LeaseArbiter):
+        async def run(self, ctx: Context) -> None:
+            for client in self.clients:
+                await client.aclose()
+
+    assert live(loop, body, arbiter=Brief) == [(1, "no_arbiter")]
+
+
+def test_a_journal_of_something_else_is_not_taken_for_one_of_leases() -> None:
+    journal = MemoryJournal()
+    journal.append(b"something else")
+    journal.sync()
+    with pytest.raises(JournalDamaged, match="record 1"):
+        recovered(journal)
