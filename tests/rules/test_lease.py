@@ -324,7 +324,7 @@ def test_a_rule_may_refuse_and_never_grant() -> None:
     assert seen == [0, 1]
 
 
-@pytest.mark.parametrize("bad", [True, 0, "", object()], ids=repr)
+@pytest.mark.parametrize("bad", [True, 0, "", object()], ids=["true", "zero", "empty", "object"])
 def test_a_rule_that_says_what_is_no_reason_refuses(bad: object) -> None:
     talk = Talk(Terms(rules=(lambda ask, live: bad,)))  # type: ignore[arg-type,return-value]
     assert talk.refused(talk.open(), "a").code == "rule"
