@@ -4,7 +4,7 @@ import anyio
 import msgspec
 
 from geartrain.faces.web_events import PLACES, Client, Hub, Looks, Places, Ring, Sent, happened, summary
-from tests.faces.web_parts import WELL, app, fault, ill
+from tests.faces.web_parts import VIEW, WELL, app, fault, ill
 
 
 def ids(events: list[Sent]) -> list[int | None]:
@@ -97,7 +97,7 @@ async def test_all_who_wait_for_a_look_get_the_newest_and_it_is_encoded_once() -
         for _ in range(3):
             tasks.start_soon(wait)
         await anyio.lowlevel.checkpoint()
-        looks.show(WELL)
+        looks.show(WELL, VIEW)
     assert len(got) == 3
     assert got[0] is got[1] is got[2]
     assert await looks.wait_newer(WELL.look, 0) is None
@@ -124,7 +124,7 @@ def test_a_change_of_health_is_told_with_its_entity() -> None:
     (news,) = happened(WELL, worse)
     assert msgspec.json.decode(news.data) == {
         "event_type": "health_changed",
-        "timestamp": 100.0,
+        "timestamp": WELL.now,
         "health": "critical",
         "x-medkit": {"entity_id": "camera", "entity_type": "app"},
     }

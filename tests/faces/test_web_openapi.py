@@ -2,7 +2,9 @@
 
 import re
 
-from tests.faces.web_parts import fault, ill, served
+from geartrain.rules.readings import SlotState
+from tests.faces.web_parts import brain, eyes, seen, served
+from tests.rules import looks
 
 
 async def test_the_document_names_exactly_the_routes_that_are_served() -> None:
@@ -17,9 +19,9 @@ async def test_the_document_names_exactly_the_routes_that_are_served() -> None:
 
 async def test_every_route_of_it_answers_as_it_says() -> None:
     ids = {"areas": "vision", "components": "eyes", "apps": "camera"}
-    data = {"areas": "run", "components": "process", "apps": "timing"}
-    everywhere = ill(fault("camera"), fault("eyes", kind="component"))
-    async with served(everywhere) as server:
+    data = {"areas": "run", "components": "executor", "apps": "timing"}
+    broken = seen(eyes(looks.slot(SlotState.ERROR, name="camera", errors=1)), brain())
+    async with served(view=broken) as server:
         document = (await server.ask("/api/v1/openapi.json")).json()
         for path, item in document["paths"].items():
             kind = path.split("/")[3] if path.count("/") > 2 else ""

@@ -1,21 +1,28 @@
 """What is asked of the API is answered from the last look, or refused in words; on both loops, over real sockets."""
 
-from typing import Any
+from typing import get_args
 
 import pytest
 
-from geartrain.faces.web_entities import KINDS
-from tests.faces.web_parts import WELL, app, fault, ill, process, served
+from geartrain.faces.web_entities import FAMILIES, RELATIONS
+from geartrain.rules.faults import Debounce
+from geartrain.rules.lookout import EntityKind
+from geartrain.rules.readings import Held, SlotState
+from geartrain.rules.view import Relation
+from tests.faces.web_parts import VIEW, brain, eyes, ill, seen, served
+from tests.rules import looks
 
-LATE = fault(
-    "camera", fault_code="TASK_BUDGET_EXCEEDED", description="the body took 3 ms of 1 ms", severity_label="error"
-)
+BROKEN_CAMERA = looks.slot(SlotState.ERROR, name="camera", errors=1)
+BROKEN_DETECTOR = looks.slot(SlotState.ERROR, name="detector", errors=1)
+LATE_CAMERA = looks.slot(
+    name="camera", overruns=1, held=Held.OVER_BUDGET, held_since_ns=1, held_took_ns=3_000_000, budget_ns=1_000_000
+)  # fmt: skip
 
 
 async def test_the_root_says_what_is_served_and_what_is_not() -> None:
     async with served() as server:
         root = (await server.ask("/api/v1")).json()
-    assert all(root["capabilities"][kind] for kind in KINDS)
+    assert all(root["capabilities"][kind] for kind in FAMILIES)
     assert not root["capabilities"]["triggers"]
     assert not root["capabilities"]["operations"]
     assert "GET /api/v1/faults/stream" in root["endpoints"]
@@ -84,7 +91,7 @@ async def test_a_family_that_is_not_served_says_so_by_name(method: str, path: st
 @pytest.mark.parametrize(("method", "path"), [("PUT", "apps/camera/data"), ("DELETE", "apps/camera/faults/APP_ERROR"),
                                               ("POST", "faults")])  # fmt: skip
 async def test_nothing_can_be_changed(method: str, path: str) -> None:
-    async with served(ill(fault("camera"))) as server:
+    async with served(view=seen(eyes(BROKEN_CAMERA), brain())) as server:
         answer = await server.ask(f"/api/v1/{path}", method)
         assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
         assert len((await server.ask("/api/v1/faults")).json()["items"]) == 1
@@ -109,47 +116,59 @@ async def test_a_last_event_id_that_is_no_number_is_refused() -> None:
 
 
 async def test_faults_are_those_that_are_present_unless_one_says_otherwise() -> None:
-    four = [fault(name, status=status) for name, status in
-            [("camera", "CONFIRMED"), ("detector", "HEALED")]]  # fmt: skip
-    four.append(fault("eyes", kind="component", fault_code="PROCESS_STALE", status="PREFAILED"))
-    async with served(ill(*four)) as server:
-        for asked, entities in [("", ["camera", "eyes"]), ("?status=all", ["camera", "detector", "eyes"]),
-                                ("?status=pending", ["eyes"]), ("?status=confirmed", ["camera"]),
-                                ("?status=healed", ["detector"]), ("?status=cleared", [])]:  # fmt: skip
+    mended = brain(looks.slot(name="detector", errors=1))
+    was_broken = ((eyes(), brain(BROKEN_DETECTOR)), *[(eyes(), mended)] * 3)
+    async with served(view=seen(eyes(BROKEN_CAMERA), mended, before=was_broken)) as server:
+        for asked, entities in [("", ["camera"]), ("?status=all", ["camera", "detector"]), ("?status=pending", []),
+                                ("?status=confirmed", ["camera"]), ("?status=healed", ["detector"]),
+                                ("?status=cleared", [])]:  # fmt: skip
             found = (await server.ask(f"/api/v1/faults{asked}")).json()
             assert [one["reporting_sources"][0] for one in found["items"]] == entities
             assert found["x-medkit"]["count"] == len(entities)
 
 
+async def test_a_fault_that_is_not_confirmed_yet_is_pending() -> None:
+    pending = seen(eyes(BROKEN_CAMERA), brain(), debounce=Debounce(confirm=3))
+    async with served(view=pending) as server:
+        for asked, count in [("", 1), ("?status=pending", 1), ("?status=confirmed", 0)]:
+            assert len((await server.ask(f"/api/v1/faults{asked}")).json()["items"]) == count
+        one = (await server.ask("/api/v1/apps/camera/faults/APP_ERROR")).json()
+    assert one["item"]["status"]["pendingDTC"] == "1"
+    assert one["item"]["status"]["confirmedDTC"] == "0"
+
+
 async def test_one_code_on_two_apps_is_two_faults_each_with_its_own_entity() -> None:
-    async with served(ill(fault("camera"), fault("detector"))) as server:
+    async with served(view=seen(eyes(BROKEN_CAMERA), brain(BROKEN_DETECTOR))) as server:
         found = (await server.ask("/api/v1/faults")).json()
         assert [one["x-medkit"]["entity_id"] for one in found["items"]] == ["camera", "detector"]
+        assert {one["fault_code"] for one in found["items"]} == {"APP_ERROR"}
         assert found["x-medkit"]["count"] == 2
-        assert [
-            one["reporting_sources"] for one in (await server.ask("/api/v1/apps/camera/faults")).json()["items"]
-        ] == [["camera"]]
+        of_one = (await server.ask("/api/v1/apps/camera/faults")).json()
+        assert [one["reporting_sources"] for one in of_one["items"]] == [["camera"]]
 
 
 async def test_a_component_has_the_faults_of_its_apps_and_an_area_has_all() -> None:
-    async with served(ill(fault("camera"), fault("brain", kind="component", fault_code="PROCESS_DEAD"))) as server:
+    async with served(view=seen(eyes(BROKEN_CAMERA), brain(alive=False))) as server:
         for path, codes in [("components/eyes", ["APP_ERROR"]), ("components/brain", ["PROCESS_DEAD"]),
-                            ("areas/vision", ["APP_ERROR", "PROCESS_DEAD"]), ("apps/detector", [])]:  # fmt: skip
+                            ("areas/vision", ["PROCESS_DEAD", "APP_ERROR"]), ("apps/detector", [])]:  # fmt: skip
             found = (await server.ask(f"/api/v1/{path}/faults")).json()
             assert [one["fault_code"] for one in found["items"]] == codes, path
 
 
 async def test_a_body_that_took_too_long_reads_as_an_error_and_not_ready() -> None:
-    held = app("camera", "eyes", condition="faulted", health="error", overruns=1)
-    async with served(ill(LATE, daemons=(held, WELL.daemons[1]))) as server:
+    async with served(view=seen(eyes(LATE_CAMERA), brain())) as server:
         entity = (await server.ask("/api/v1/apps/camera")).json()
         status = (await server.ask("/api/v1/apps/camera/status")).json()
         code = (await server.ask("/api/v1/apps/camera/faults/TASK_BUDGET_EXCEEDED")).json()
     assert entity["x-medkit"]["health"] == "error"
     assert status["status"] == "notReady"
+    assert "3" in code["item"]["fault_name"]
     assert code["item"]["status"]["confirmedDTC"] == "1"
-    assert code["environment_data"]["snapshots"] == [{"type": "freeze_frame", "data": {"errors": 1}}]
-    assert code["environment_data"]["extended_data_records"]["first_occurrence"] == "1970-01-01T00:00:10.000Z"
+    (frame,) = code["environment_data"]["snapshots"]
+    assert (frame["type"], frame["data"]["held_took_ns"], frame["data"]["budget_ns"]) == (
+        "freeze_frame", 3_000_000, 1_000_000,
+    )  # fmt: skip
+    assert code["environment_data"]["extended_data_records"]["first_occurrence"] == "2023-11-14T22:13:30.000Z"
 
 
 async def test_a_fault_that_an_app_does_not_have_is_not_found() -> None:
@@ -158,31 +177,27 @@ async def test_a_fault_that_an_app_does_not_have_is_not_found() -> None:
     assert (answer.status, answer.json()["error_code"]) == (404, "fault-not-found")
 
 
-@pytest.mark.parametrize(
-    ("more", "ready"),
-    [
-        ({}, "ready"),
-        ({"condition": "idle"}, "ready"),
-        ({"condition": "stopped"}, "notReady"),
-        ({"condition": "never"}, "notReady"),
-        ({"online": False}, "notReady"),
-        ({"condition": "dead", "health": "critical", "online": False}, "notReady"),
-    ],
-)
-async def test_only_who_can_work_is_ready(more: dict[str, Any], ready: str) -> None:
-    async with served(ill(daemons=(app("camera", "eyes", **more), WELL.daemons[1]))) as server:
-        assert (await server.ask("/api/v1/apps/camera/status")).json()["status"] == ready
+async def test_who_is_well_is_ready_and_who_is_dead_is_not() -> None:
+    async with served(view=seen(eyes(), brain(alive=False))) as server:
+        for path, ready in [("apps/camera", "ready"), ("components/eyes", "ready"), ("apps/detector", "notReady"),
+                            ("components/brain", "notReady"), ("areas/vision", "notReady")]:  # fmt: skip
+            assert (await server.ask(f"/api/v1/{path}/status")).json()["status"] == ready, path
 
 
 async def test_what_a_dead_process_did_can_still_be_read() -> None:
-    dead = ill(
-        fault("eyes", kind="component", fault_code="PROCESS_DEAD", severity=3),
-        processes=(process("eyes", condition="dead", health="critical", online=False, exit_code=-9), process("brain")),
-    )
-    async with served(dead) as server:
+    async with served(view=seen(eyes(alive=False, exit_code=-9), brain())) as server:
         assert (await server.ask("/api/v1/apps/camera/data/timing")).json()["data"]["executions"] == 41
-        assert (await server.ask("/api/v1/components/eyes/data/process")).json()["data"]["exit_code"] == -9
-        assert (await server.ask("/api/v1/components/eyes/status")).json()["status"] == "notReady"
+        assert (await server.ask("/api/v1/components/eyes/data/executor")).json()["data"]["exit_code"] == -9
+        entity = (await server.ask("/api/v1/components/eyes")).json()
+    assert (entity["x-medkit"]["is_online"], entity["x-medkit"]["health"]) == (False, "critical")
+
+
+@pytest.mark.parametrize(("kind", "id_"), [("area", "vision"), ("component", "eyes"), ("app", "camera")])
+def test_every_relation_that_a_kind_has_is_served_and_no_other(kind: EntityKind, id_: str) -> None:
+    entity = VIEW.find(kind, id_)
+    assert entity is not None
+    known = {relation for relation in get_args(Relation) if VIEW.related(entity, relation) is not None}
+    assert set(RELATIONS[kind]) == known
 
 
 async def test_data_are_listed_by_name_and_read_one_by_one() -> None:
@@ -190,7 +205,7 @@ async def test_data_are_listed_by_name_and_read_one_by_one() -> None:
         found = (await server.ask("/api/v1/apps/camera/data")).json()
         assert [one["id"] for one in found["items"]] == ["liveness", "timing", "channels"]
         one = (await server.ask("/api/v1/apps/camera/data/channels")).json()
-        assert [channel["name"] for channel in one["data"]] == ["frames"]
+        assert list(one["data"]) == ["frames"]
         missing = await server.ask("/api/v1/apps/camera/data/weather")
     assert (missing.status, missing.json()["error_code"]) == (404, "resource-not-found")
 

@@ -1,6 +1,5 @@
 """Clients that are slow, gone, many, big or talk nonsense are each their own trouble: the others are answered."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import pytest
 from geartrain.faces.web_address import Bind, listening
 from geartrain.faces.web_gateway import Gateway
 from geartrain.faces.web_limits import Limits
-from tests.faces.web_parts import FIRST_ID, WELL, Line, PretendSource, Server, fault, ill, served
+from geartrain.faces.web_live import Logs
+from tests.faces.web_parts import FIRST_ID, VIEW, WELL, Line, PretendSource, Server, fault, ill, served
 
 GET = b"GET /api/v1/apps HTTP/1.1\r\nhost: localhost\r\n\r\n"
 LIVE = b"GET /api/v1/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -50,7 +50,7 @@ async def test_a_fault_comes_to_everybody_who_listens() -> None:
     async with served() as server:
         async with server.stream("/api/v1/faults/stream") as one, server.stream("/api/v1/faults/stream") as other:
             await server.until(lambda: len(server.gateway.hub._clients), 2)
-            server.gateway.show(ill(fault("camera")))
+            server.show(ill(fault("camera")))
             for stream in (one, other):
                 event = await stream.event()
                 assert (event.id, event.event) == (FIRST_ID, "fault_raised")
@@ -61,18 +61,18 @@ async def test_a_fault_comes_to_everybody_who_listens() -> None:
 async def test_who_connects_again_gets_what_it_missed_and_no_more() -> None:
     async with served() as server:
         for look in range(2, 12):
-            server.gateway.show(ill(fault("camera", status="CONFIRMED" if look % 2 == 0 else "HEALED"), look=look))
+            server.show(ill(fault("camera", status="CONFIRMED" if look % 2 == 0 else "HEALED"), look=look))
         seen = {"last-event-id": str(FIRST_ID + 4)}
         async with server.stream("/api/v1/faults/stream", seen) as stream:
             got = [await stream.event() for _ in range(5)]
             assert [event.id for event in got] == [FIRST_ID + number for number in range(5, 10)]
-            server.gateway.show(ill(fault("camera"), look=12))
+            server.show(ill(fault("camera"), look=12))
             assert (await stream.event()).id == FIRST_ID + 10
 
 
 async def test_who_knows_a_former_observer_is_told_to_look_anew_and_ids_have_grown() -> None:
     async with served(first_id=FIRST_ID) as server:
-        server.gateway.show(ill(fault("camera")))
+        server.show(ill(fault("camera")))
         async with server.stream("/api/v1/faults/stream?last_event_id=17") as stream:
             events = [await stream.event(), await stream.event()]
     assert [(event.id, event.event) for event in events] == [(None, "reset"), (FIRST_ID, "fault_raised")]
@@ -82,7 +82,7 @@ async def test_live_values_are_the_newest_at_each_beat() -> None:
     async with served() as server, server.stream("/api/v1/live?every=0.05") as stream:
         assert (await stream.event()).data["look"] == 1
         for look in range(2, 50):
-            server.gateway.show(ill(look=look))
+            server.show(ill(look=look))
         # What was between was never queued.
         assert (await stream.until("live")).data["look"] == 49
 
@@ -128,7 +128,7 @@ async def test_a_client_that_does_not_read_is_let_go_and_the_others_are_served()
             await deaf.stream.send(LIVE)
             await server.until(lambda: server.gateway.tally.slow, 1)
             await server.until(taken(server), 1)
-            server.gateway.show(ill(fault("camera"), look=3))
+            server.show(ill(fault("camera"), look=3))
             assert (await quick.event()).event == "fault_raised"
 
 
@@ -276,12 +276,12 @@ async def test_a_client_that_never_finishes_asking_is_let_go(begun: bytes) -> No
 
 
 async def test_a_fault_of_ours_is_told_counted_and_ends_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(self: PretendSource, entity: str, fault_code: str) -> tuple[Mapping[str, Any], ...]:
+    def fails(self: PretendSource, process: str, tail: int) -> Logs:
         raise LookupError("a secret")
 
-    monkeypatch.setattr(PretendSource, "frames", fails)
-    async with served(ill(fault("camera"))) as server:
-        answer = await server.ask("/api/v1/apps/camera/faults/APP_ERROR")
+    monkeypatch.setattr(PretendSource, "logs", fails)
+    async with served() as server:
+        answer = await server.ask("/api/v1/logs?process=eyes")
         assert (answer.status, answer.json()["error_code"]) == (500, "internal-error")
         assert b"secret" not in answer.body
         assert server.gateway.tally.broken == 1
@@ -290,7 +290,7 @@ async def test_a_fault_of_ours_is_told_counted_and_ends_nobody_else(monkeypatch:
 
 async def test_it_is_served_at_a_socket_in_a_folder_too(tmp_path: Path) -> None:
     gateway, stop = Gateway(PretendSource(), first_id=1), anyio.Event()
-    gateway.show(WELL)
+    gateway.show(WELL, VIEW)
     with listening(Bind(path=str(tmp_path / "vision"))) as opened:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(gateway.serve, opened, stop.wait)

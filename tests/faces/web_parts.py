@@ -19,7 +19,6 @@ from geartrain.faces.web_live import (
     Edge,
     Graph,
     Live,
-    LiveChannel,
     LiveDaemon,
     LiveFault,
     LiveProcess,
@@ -28,6 +27,11 @@ from geartrain.faces.web_live import (
     Node,
 )
 from geartrain.faces.web_page import Page
+from geartrain.faces.web_shown import live_of
+from geartrain.rules.lookout import Lookout
+from geartrain.rules.readings import DaemonReading, Poll
+from geartrain.rules.view import View
+from tests.rules import looks
 
 LOOPBACK = Bind("127.0.0.1", 0)
 FIRST_ID = 1000
@@ -63,17 +67,28 @@ def fault(entity: str, **more: Any) -> LiveFault:
     return LiveFault(entity=entity, **{**usual, **more})
 
 
-WELL = Live(
-    now=100.0,
-    look=1,
-    run="vision-1234",
-    pipeline="vision",
-    alive=True,
-    health="ok",
-    processes=(process("eyes"), process("brain")),
-    daemons=(app("camera", "eyes", executions=41, lateness_s=0.001), app("detector", "brain")),
-    channels=(LiveChannel(name="frames", writer="camera", reader="detector", policy="block", maxsize=8),),
-)
+SPEC = looks.pipeline("frames: camera -> detector", camera="eyes", detector="brain")
+
+
+def eyes(*slots: DaemonReading, **more: Any) -> Poll:
+    """The process with the camera; it is well, unless something else is said."""
+    return looks.poll(*(slots or (looks.slot(name="camera", executions=41),)), **{"name": "eyes", **more})
+
+
+def brain(*slots: DaemonReading, **more: Any) -> Poll:
+    return looks.poll(*(slots or (looks.slot(name="detector"),)), **{"name": "brain", **more})
+
+
+def seen(*at_last: Poll, before: tuple[tuple[Poll, Poll], ...] = (), **more: Any) -> View:
+    """What an observer has seen at last, of a run of which it had seen something before."""
+    lookout = Lookout(SPEC, **more)
+    for polls in before:
+        lookout.look(looks.reading(SPEC, *polls))
+    return View(lookout.look(looks.reading(SPEC, *at_last))[0])
+
+
+VIEW = seen(eyes(), brain())
+WELL = live_of(VIEW)
 
 
 def ill(*faults: LiveFault, look: int = 2, **more: Any) -> Live:
@@ -86,9 +101,6 @@ class PretendSource:
 
     graph = GRAPH
     poll_s = 0.002
-
-    def frames(self, entity: str, fault_code: str) -> tuple[Mapping[str, Any], ...]:
-        return ({"errors": 1},) if entity == "camera" else ()
 
     def logs(self, process: str, tail: int) -> Logs:
         lines = [LogLine(stream="out", text=f"line {number}") for number in range(500)]
@@ -184,6 +196,9 @@ class Server:
         self.gateway = gateway
         self.port = port
 
+    def show(self, live: Live) -> None:
+        self.gateway.show(live, VIEW)
+
     @asynccontextmanager
     async def line(self) -> AsyncIterator[Line]:
         async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
@@ -212,6 +227,7 @@ class Server:
 @asynccontextmanager
 async def served(
     live: Live | None = WELL,
+    view: View = VIEW,
     *,
     first_id: int = FIRST_ID,
     token: str | None = None,
@@ -222,7 +238,7 @@ async def served(
     found = Page(page) if page is not None else None
     gateway = Gateway(PretendSource(), first_id=first_id, token=token, hosts=hosts, limits=limits, page=found)
     if live is not None:
-        gateway.show(live)
+        gateway.show(live, view)
     stop = anyio.Event()
     with listening(LOOPBACK) as opened:
         async with anyio.create_task_group() as tasks:

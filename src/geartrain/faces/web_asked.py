@@ -1,20 +1,24 @@
 """What a request asks for, or a refusal that says what may be asked. Nothing bogus is taken for the usual."""
 
+from typing import get_args
+
 from starlette.requests import Request
 
 from geartrain.faces.web_answers import Refused
-from geartrain.faces.web_entities import PRESENT, STATUSES
+from geartrain.rules.view import StatusFilter
+
+STATUSES: tuple[StatusFilter, ...] = get_args(StatusFilter)
 
 
-def statuses(request: Request) -> tuple[str, ...]:
+def status(request: Request) -> StatusFilter | None:
+    """None where nothing is said: those faults that are present."""
     said = request.query_params.get("status")
     if said is None:
-        return PRESENT
-    if said not in STATUSES:
-        raise Refused(
-            400, "invalid-parameter", f"status is one of {', '.join(STATUSES)}, not {said!r}", parameter="status"
-        )
-    return STATUSES[said]
+        return None
+    for known in STATUSES:
+        if said == known:
+            return known
+    raise Refused(400, "invalid-parameter", f"status is one of {', '.join(STATUSES)}, not {said!r}", parameter="status")
 
 
 def seconds(request: Request, name: str, usual: float, least: float) -> float:

@@ -1,232 +1,116 @@
-"""The run as a tree of entities, in the words of the diagnostic API that the routes follow (ADR 32).
+"""How the entities of a view (`rules/view.py`) are written as JSON, in the words of the diagnostic API (ADR 32)."""
 
-    area        the pipeline                    contains
-    component   a process of it                 hosts
-    app         a daemon in it
-    function    a service: none yet
-
-Everything here is a view of one `Live` and of the `Graph`: plain data in, plain data out.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from geartrain.faces.web_answers import Refused
-from geartrain.faces.web_events import summary
-from geartrain.faces.web_live import Graph, Live, LiveDaemon, LiveFault, LiveProcess
+from geartrain.rules.faults import FaultStatus
+from geartrain.rules.lookout import EntityKind
+from geartrain.rules.view import Entity, EntityFault, Relation, View
 
 API = "/api/v1"
-KINDS: Mapping[str, str] = {"areas": "area", "components": "component", "apps": "app", "functions": "function"}
-STATUSES: Mapping[str, tuple[str, ...]] = {
-    "pending": ("PREFAILED",),
-    "confirmed": ("CONFIRMED",),
-    "cleared": ("CLEARED",),
-    "healed": ("HEALED",),
-    "all": ("PREFAILED", "CONFIRMED", "HEALED", "CLEARED"),
-}
-PRESENT = ("PREFAILED", "CONFIRMED")
-_READY = ("running", "idle")
-_WELL = ("ok", "warning")
 
-_TIMING = (
-    "executions", "rate_hz", "last_s", "ewma_s", "min_s", "max_s", "budget_s", "overruns", "cycle", "period_s",
-    "actual_period_s", "jitter_s", "max_jitter_s", "lateness_s", "max_lateness_s", "skipped",
-)  # fmt: skip
-_LIVENESS = ("state", "phase", "condition", "online", "starts", "stops", "errors", "restarts", "in_body_s")
+# The kinds, by the name of their family.
+FAMILIES: Mapping[str, EntityKind] = {
+    "areas": "area", "components": "component", "apps": "app", "functions": "function",
+}  # fmt: skip
+_FAMILY = {kind: family for family, kind in FAMILIES.items()}
+
+RELATIONS: Mapping[EntityKind, tuple[Relation, ...]] = {
+    "area": ("contains", "components", "apps"),
+    "component": ("contains", "hosts", "apps", "subcomponents", "belongs-to", "depends-on"),
+    "app": ("belongs-to", "is-located-on", "depends-on"),
+    "function": ("hosts", "apps", "depends-on"),
+}
 
 Object = dict[str, Any]
 
 
-class Entities:
-    """What there is at one moment."""
-
-    def __init__(self, live: Live, graph: Graph) -> None:
-        self.live = live
-        self.graph = graph
-        self.processes = {process.name: process for process in live.processes}
-        self.daemons = {daemon.name: daemon for daemon in live.daemons}
-
-    # -- lists and items
-
-    def all_of(self, kind: str) -> list[Object]:
-        match kind:
-            case "areas":
-                return [self._area()]
-            case "components":
-                return [self._component(process) for process in self.live.processes]
-            case "apps":
-                return [self._app(daemon) for daemon in self.live.daemons]
-            case _:
-                return []
-
-    def one(self, kind: str, name: str) -> Object:
-        """This entity; refused if there is none."""
-        for found in self.all_of(kind):
-            if found["id"] == name:
-                return found
-        known = [entity["id"] for entity in self.all_of(kind)]
-        raise Refused(
-            404,
-            "entity-not-found",
-            f"there is no {KINDS[kind]} {name!r}",
-            entity_id=name,
-            kind=KINDS[kind],
-            known=known,
-        )
-
-    def _area(self) -> Object:
-        live = self.live
-        return _entity("areas", live.pipeline, health=live.health, is_online=live.alive, run=live.run)
-
-    def _component(self, process: LiveProcess) -> Object:
-        return _entity(
-            "components", process.name, health=process.health, is_online=process.online, condition=process.condition,
-            generation=process.generation, pid=process.pid,
-        )  # fmt: skip
-
-    def _app(self, daemon: LiveDaemon) -> Object:
-        return _entity(
-            "apps", daemon.name, health=daemon.health, is_online=daemon.online, condition=daemon.condition,
-            component_id=daemon.process, system=daemon.system,
-        )  # fmt: skip
-
-    # -- relations
-
-    def related(self, kind: str, name: str, relation: str) -> list[Object]:
-        """Those that stand in this relation to an entity that there is."""
-        return RELATIONS[kind, relation](self, name)
-
-    def _apps_in(self, name: str) -> list[Object]:
-        return [self._app(daemon) for daemon in self.live.daemons if daemon.process == name]
-
-    def _home(self, name: str) -> list[Object]:
-        return [self._component(self.processes[self.daemons[name].process])]
-
-    def _needed_by_app(self, name: str) -> list[Object]:
-        """From whom it gets something."""
-        return [self._app(self.daemons[writer]) for writer in self._writers_to((name,))]
-
-    def _needed_by_component(self, name: str) -> list[Object]:
-        inside = [daemon.name for daemon in self.live.daemons if daemon.process == name]
-        homes = dict.fromkeys(self.daemons[writer].process for writer in self._writers_to(inside))
-        return [self._component(self.processes[home]) for home in homes if home != name]
-
-    def _writers_to(self, readers: Iterable[str]) -> Iterator[str]:
-        found = dict.fromkeys(edge.source for edge in self.graph.edges if edge.target in readers)
-        return (writer for writer in found if writer in self.daemons)
-
-    # -- data
-
-    def data_of(self, kind: str, name: str) -> Mapping[str, Any]:
-        """What there is to read of an entity, by name."""
-        match kind:
-            case "apps":
-                daemon = msgspec.to_builtins(self.daemons[name])
-                channels = [channel for channel in self.live.channels if name in (channel.writer, channel.reader)]
-                return {
-                    "liveness": {field: daemon[field] for field in _LIVENESS},
-                    "timing": {field: daemon[field] for field in _TIMING},
-                    "channels": channels,
-                }
-            case "components":
-                return {"process": self.processes[name]}
-            case _:
-                live = self.live
-                counts = {"processes": len(live.processes), "daemons": len(live.daemons), "faults": len(self.faults())}
-                return {"run": {"run": live.run, "alive": live.alive, "look": live.look, **counts}}
-
-    # -- faults
-
-    def faults(self, statuses: Iterable[str] = PRESENT) -> list[LiveFault]:
-        wanted = tuple(statuses)
-        return [fault for fault in self.live.faults if fault.status in wanted]
-
-    def faults_of(self, kind: str, name: str, statuses: Iterable[str] = PRESENT) -> list[LiveFault]:
-        """Of an app its own; of a component also those of what it hosts; of an area all."""
-        faults = self.faults(statuses)
-        if kind == "areas":
-            return faults
-        within = {(KINDS[kind], name)}
-        if kind == "components":
-            within |= {("app", daemon.name) for daemon in self.live.daemons if daemon.process == name}
-        return [fault for fault in faults if (fault.kind, fault.entity) in within]
-
-    # -- status
-
-    def status(self, kind: str, name: str) -> Object:
-        """Whether it can do its work just now."""
-        entity = self.one(kind, name)
-        about = entity["x-medkit"]
-        ready = about["is_online"] and about["health"] in _WELL and about.get("condition", "running") in _READY
-        return {"status": "ready" if ready else "notReady", "x-medkit": about}
+def found(view: View, kind: EntityKind, id_: str) -> Entity:
+    """This entity; refused if there is none."""
+    entity = view.find(kind, id_)
+    if entity is None:
+        known = [other.id for other in view.of_kind(kind)]
+        raise Refused(404, "entity-not-found", f"there is no {kind} {id_!r}", entity_id=id_, kind=kind, known=known)
+    return entity
 
 
-Relation = Callable[[Entities, str], list[Object]]
-
-# Which relations there are, by kind and by name.
-RELATIONS: Mapping[tuple[str, str], Relation] = {
-    ("areas", "components"): lambda all_, name: all_.all_of("components"),
-    ("areas", "contains"): lambda all_, name: all_.all_of("components"),
-    ("components", "hosts"): Entities._apps_in,
-    ("components", "subcomponents"): lambda all_, name: [],
-    ("components", "depends-on"): Entities._needed_by_component,
-    ("components", "belongs-to"): lambda all_, name: all_.all_of("areas"),
-    ("apps", "is-located-on"): Entities._home,
-    ("apps", "depends-on"): Entities._needed_by_app,
-    ("apps", "belongs-to"): lambda all_, name: all_.all_of("areas"),
-}
+def href(entity: Entity) -> str:
+    return f"{API}/{_FAMILY[entity.kind]}/{entity.id}"
 
 
-def _entity(kind: str, name: str, **about: object) -> Object:
+def shown(entity: Entity) -> Object:
     return {
-        "id": name,
-        "name": name,
-        "type": KINDS[kind],
-        "href": f"{API}/{kind}/{name}",
-        "x-medkit": {key: value for key, value in about.items() if value is not None},
+        "id": entity.id,
+        "name": entity.name,
+        "type": entity.kind,
+        "href": href(entity),
+        "description": entity.description,
+        "x-medkit": about(entity),
     }
+
+
+def about(entity: Entity) -> Object:
+    known: Object = {
+        "is_online": entity.is_online,
+        "health": entity.health.name.lower(),
+        "condition": entity.condition,
+    }
+    if entity.component is not None:
+        known |= {"component_id": entity.component, "system": entity.is_system}
+    return known
 
 
 def listed(items: list[Any], **links: str) -> Object:
     """A list, with how many there are."""
-    found: Object = {"items": items, "x-medkit": {"total_count": len(items)}}
-    return {**found, "_links": links} if links else found
+    whole: Object = {"items": items, "x-medkit": {"total_count": len(items)}}
+    return {**whole, "_links": links} if links else whole
 
 
-def listed_faults(faults: Iterable[LiveFault]) -> Object:
+def listed_faults(faults: Iterable[EntityFault]) -> Object:
     items = [summary(fault) for fault in faults]
     return {"items": items, "x-medkit": {"count": len(items)}}
 
 
-def detail(fault: LiveFault, frames: Iterable[Mapping[str, Any]], iso: Callable[[float], str]) -> Object:
+def summary(found: EntityFault) -> Object:
+    """A fault as it stands in a list."""
+    known: Object = msgspec.to_builtins(found.summary)
+    return known | {"x-medkit": {"entity_id": found.entity.id, "entity_type": found.entity.kind}}
+
+
+def detail(found: EntityFault, iso: Callable[[float], str]) -> Object:
     """A fault with what was read when it was confirmed; `iso` writes a time of day."""
-    confirmed, failed = fault.status == "CONFIRMED", fault.status in PRESENT
+    fault, known = found.fault, found.summary
     return {
         "item": {
-            "code": fault.fault_code,
-            "fault_name": fault.description,
-            "severity": fault.severity,
+            "code": known.fault_code,
+            "fault_name": known.description,
+            "severity": known.severity,
             "status": {
-                "aggregatedStatus": "active" if failed else "passive",
-                "testFailed": _bit(failed),
-                "confirmedDTC": _bit(confirmed),
-                "pendingDTC": _bit(fault.status == "PREFAILED"),
+                "aggregatedStatus": "passive" if fault.status.is_over else "active",
+                "testFailed": _bit(not fault.status.is_over and fault.streak > 0),
+                "confirmedDTC": _bit(fault.status is FaultStatus.CONFIRMED),
+                "pendingDTC": _bit(fault.status in (FaultStatus.PREFAILED, FaultStatus.PREPASSED)),
             },
         },
         "environment_data": {
             "extended_data_records": {
-                "first_occurrence": iso(fault.first_occurred),
-                "last_occurrence": iso(fault.last_occurred),
+                "first_occurrence": iso(known.first_occurred),
+                "last_occurrence": iso(known.last_occurred),
             },
-            "snapshots": [{"type": "freeze_frame", "data": frame} for frame in frames],
+            "snapshots": [
+                {"type": "freeze_frame", "at": iso(frame.at_ns / 1e9), "data": frame.seen} for frame in found.frames
+            ],
         },
         "x-medkit": {
-            "occurrence_count": fault.occurrence_count,
-            "reporting_sources": [fault.entity],
-            "severity_label": fault.severity_label,
-            "status_raw": fault.status,
+            "occurrence_count": known.occurrence_count,
+            "reporting_sources": known.reporting_sources,
+            "severity_label": known.severity_label,
+            "status_raw": known.status,
+            "entity_id": found.entity.id,
+            "entity_type": found.entity.kind,
         },
     }
 

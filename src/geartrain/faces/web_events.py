@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from geartrain.faces.web_live import Live, LiveFault
+from geartrain.rules.view import View
 
 RING = 100
 QUEUE = 256
@@ -150,11 +151,13 @@ class Looks:
 
     def __init__(self) -> None:
         self.last: Live | None = None
+        # The same, to be asked by entity.
+        self.view: View | None = None
         self._news = anyio.Event()
         self._encoded: tuple[int, bytes] | None = None
 
-    def show(self, live: Live) -> None:
-        self.last = live
+    def show(self, live: Live, view: View) -> None:
+        self.last, self.view = live, view
         self._news.set()
         self._news = anyio.Event()
 

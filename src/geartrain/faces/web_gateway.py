@@ -15,6 +15,7 @@ from geartrain.faces.web_routes import Routes
 from geartrain.faces.web_server import serve
 from geartrain.faces.web_source import Source
 from geartrain.faces.web_streams import Stopping
+from geartrain.rules.view import View
 
 
 class Gateway:
@@ -41,11 +42,11 @@ class Gateway:
         )  # fmt: skip
         self._app = Guard(self.routes.application(), token=token, hosts=hosts, limits=self.limits, tally=self.tally)
 
-    def show(self, live: Live) -> None:
+    def show(self, live: Live, view: View) -> None:
         """A new look. Never waits, however many clients there are."""
         for news in happened(self.looks.last, live):
             self.hub.publish(news.event, news.data)
-        self.looks.show(live)
+        self.looks.show(live, view)
 
     async def serve(self, opened: socket, stop: Callable[[], Awaitable[object]]) -> None:
         """Until `stop` returns. Then every stream ends by itself."""

@@ -28,13 +28,15 @@ from geartrain.faces import web_asked, web_openapi
 from geartrain.faces.web_answers import EventStream, Refused, answer
 from geartrain.faces.web_entities import (
     API,
-    KINDS,
+    FAMILIES,
     RELATIONS,
-    STATUSES,
-    Entities,
+    about,
     detail,
+    found,
+    href,
     listed,
     listed_faults,
+    shown,
 )
 from geartrain.faces.web_events import Hub, Looks, Places
 from geartrain.faces.web_limits import Limits, Tally
@@ -43,6 +45,8 @@ from geartrain.faces.web_metrics import Metrics
 from geartrain.faces.web_page import Page
 from geartrain.faces.web_source import Source
 from geartrain.faces.web_streams import Stopping, fault_frames, lives
+from geartrain.rules.lookout import EntityKind
+from geartrain.rules.view import Entity, Relation, View, asked_for
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -74,7 +78,7 @@ class Served(Struct, frozen=True, kw_only=True):
     media: str = "application/json"
 
 
-_STATUS = Query("status", "Which faults; those that are present unless said.", {"enum": list(STATUSES)})
+_STATUS = Query("status", "Which faults; those that are present unless said.", {"enum": list(web_asked.STATUSES)})
 _EVERY = Query("every", "Seconds between two events, 0.05 at least.", {"type": "number", "minimum": 0.05, "default": 1})
 _ONCE = Query("once", "One JSON object and no stream.", {"type": "boolean", "default": False})
 _LAST = Query("last_event_id", "The last id that was seen, as the header Last-Event-ID.", {"type": "integer"})
@@ -127,32 +131,31 @@ class Routes:
             Served(path=f"{API}/faults/stream", said="Faults as they come and go.", handler=self._fault_stream,
                    query=(_LAST,), media="text/event-stream"),
         ]  # fmt: skip
-        for kind in KINDS:
-            get += self._of_kind(kind)
+        for family, kind in FAMILIES.items():
+            get += self._of_kind(family, kind)
         get += [Served(path=path, said="A file of the page.", handler=self._show_file, media=media)
                 for path, media in self._page.files()]  # fmt: skip
         return get
 
-    def _of_kind(self, kind: str) -> Sequence[Served]:
+    def _of_kind(self, family: str, kind: EntityKind) -> Sequence[Served]:
         """The routes of one kind of entity."""
-        one, what = f"{API}/{kind}/{{id}}", KINDS[kind]
-        relations = [relation for of, relation in RELATIONS if of == kind]
+        one = f"{API}/{family}/{{id}}"
         return [
-            Served(path=f"{API}/{kind}", said=f"Every {what}.", handler=_with(self._entities, kind)),
-            Served(path=one, said=f"One {what}.", handler=_with(self._entity, kind)),
-            Served(path=f"{one}/data", said=f"What there is to read of this {what}.", handler=_with(self._data, kind)),
+            Served(path=f"{API}/{family}", said=f"Every {kind}.", handler=_with(self._entities, kind)),
+            Served(path=one, said=f"One {kind}.", handler=_with(self._entity, kind)),
+            Served(path=f"{one}/data", said=f"What there is to read of this {kind}.", handler=_with(self._data, kind)),
             Served(path=f"{one}/data/{{path}}", said="One of them.", handler=_with(self._datum, kind)),
             Served(path=f"{one}/faults", said="Its faults.", handler=_with(self._faults_of, kind), query=(_STATUS,)),
             Served(path=f"{one}/faults/{{code}}", said="One fault.", handler=_with(self._fault, kind)),
             Served(path=f"{one}/status", said="Whether it can do its work.", handler=_with(self._status, kind)),
             *(Served(path=f"{one}/{relation}", said=f"Its {relation}.", handler=_with(self._related, kind, relation))
-              for relation in relations),
+              for relation in RELATIONS[kind]),
         ]  # fmt: skip
 
     # -- the gateway itself
 
     async def _root(self, request: Request) -> Response:
-        served = dict.fromkeys((*KINDS, "faults", "data", "status", "health", "version-info", "live"), True)
+        served = dict.fromkeys((*FAMILIES, "faults", "data", "status", "health", "version-info", "live"), True)
         endpoints = [f"GET {row.path}" for row in self.served if row.path.startswith(API)]
         return answer({
             "name": "geartrain executor observer",
@@ -222,55 +225,54 @@ class Routes:
 
     # -- entities
 
-    async def _entities(self, request: Request, kind: str) -> Response:
-        found = listed(self._all().all_of(kind))
-        if kind == "functions":
-            found["x-medkit"]["note"] = "a function is a service, and services are not observed yet"
-        return answer(found)
+    async def _entities(self, request: Request, kind: EntityKind) -> Response:
+        whole = listed([shown(entity) for entity in self._view().of_kind(kind)])
+        if kind == "function":
+            whole["x-medkit"]["note"] = "a function is a service, and services are not observed yet"
+        return answer(whole)
 
-    async def _entity(self, request: Request, kind: str) -> Response:
-        return answer(self._all().one(kind, request.path_params["id"]))
+    async def _entity(self, request: Request, kind: EntityKind) -> Response:
+        return answer(shown(self._found(request, kind)[1]))
 
-    async def _related(self, request: Request, kind: str, relation: str) -> Response:
-        all_, name = self._all(), request.path_params["id"]
-        home = all_.one(kind, name)["href"]
-        items = all_.related(kind, name, relation)
-        return answer(listed(items, **{"self": f"{home}/{relation}", KINDS[kind]: home}))
+    async def _related(self, request: Request, kind: EntityKind, relation: Relation) -> Response:
+        view, entity = self._found(request, kind)
+        items = [shown(other) for other in view.related(entity, relation) or ()]
+        return answer(listed(items, **{"self": f"{href(entity)}/{relation}", kind: href(entity)}))
 
-    async def _data(self, request: Request, kind: str) -> Response:
-        all_, name = self._all(), request.path_params["id"]
-        all_.one(kind, name)
-        data = all_.data_of(kind, name)
+    async def _data(self, request: Request, kind: EntityKind) -> Response:
+        view, entity = self._found(request, kind)
+        data = view.snapshot(entity)
         return answer(listed([{"id": key, "name": key, "category": "currentData", "data": data[key]} for key in data]))
 
-    async def _datum(self, request: Request, kind: str) -> Response:
-        all_, name, path = self._all(), request.path_params["id"], request.path_params["path"]
-        all_.one(kind, name)
-        data = all_.data_of(kind, name)
+    async def _datum(self, request: Request, kind: EntityKind) -> Response:
+        view, entity = self._found(request, kind)
+        data, path = view.snapshot(entity), request.path_params["path"]
         if path not in data:
-            raise Refused(404, "resource-not-found", f"{name!r} has no data {path!r}", known=list(data))
-        return answer({"id": path, "data": data[path], "timestamp": all_.live.now})
+            raise Refused(404, "resource-not-found", f"{entity.id!r} has no data {path!r}", known=list(data))
+        return answer({"id": path, "data": data[path], "timestamp": view.moment.wall_ns / 1e9})
 
-    async def _status(self, request: Request, kind: str) -> Response:
-        return answer(self._all().status(kind, request.path_params["id"]))
+    async def _status(self, request: Request, kind: EntityKind) -> Response:
+        view, entity = self._found(request, kind)
+        return answer({"status": "ready" if view.is_ready(entity) else "notReady", "x-medkit": about(entity)})
 
     # -- faults
 
     async def _faults(self, request: Request) -> Response:
-        return answer(listed_faults(self._all().faults(web_asked.statuses(request))))
+        return answer(listed_faults(asked_for(self._view().faults, web_asked.status(request))))
 
-    async def _faults_of(self, request: Request, kind: str) -> Response:
-        all_, name, statuses = self._all(), request.path_params["id"], web_asked.statuses(request)
-        all_.one(kind, name)
-        return answer(listed_faults(all_.faults_of(kind, name, statuses)))
+    async def _faults_of(self, request: Request, kind: EntityKind) -> Response:
+        status = web_asked.status(request)
+        view, entity = self._found(request, kind)
+        return answer(listed_faults(asked_for(view.faults_of(entity), status)))
 
-    async def _fault(self, request: Request, kind: str) -> Response:
-        all_, name, code = self._all(), request.path_params["id"], request.path_params["code"]
-        all_.one(kind, name)
-        for fault in all_.faults_of(kind, name, STATUSES["all"]):
-            if fault.fault_code == code:
-                return answer(detail(fault, self._source.frames(fault.entity, code), _iso))
-        raise Refused(404, "fault-not-found", f"{name!r} has no fault {code!r}", entity_id=name, fault_code=code)
+    async def _fault(self, request: Request, kind: EntityKind) -> Response:
+        view, entity = self._found(request, kind)
+        code = request.path_params["code"]
+        fault = view.fault(entity, code)
+        if fault is None:
+            said = f"{entity.id!r} has no fault {code!r}"
+            raise Refused(404, "fault-not-found", said, entity_id=entity.id, fault_code=code)
+        return answer(detail(fault, _iso))
 
     async def _fault_stream(self, request: Request) -> Response:
         last_id = web_asked.last_id(request)
@@ -292,8 +294,14 @@ class Routes:
             raise Refused(503, "nothing-seen-yet", "the observer has not looked yet; come again")
         return self._looks.last
 
-    def _all(self) -> Entities:
-        return Entities(self._now(), self._source.graph)
+    def _view(self) -> View:
+        self._now()
+        assert self._looks.view is not None
+        return self._looks.view
+
+    def _found(self, request: Request, kind: EntityKind) -> tuple[View, Entity]:
+        view = self._view()
+        return view, found(view, kind, request.path_params["id"])
 
     def _checked(self, served: Served) -> Handler:
         """A parameter that a route does not know is refused: it may be a known one, misspelt."""
@@ -321,7 +329,7 @@ class Routes:
 
 
 def _unserved(parts: Sequence[str]) -> Refused:
-    family = parts[2] if parts[0] in KINDS and len(parts) > 2 else parts[0]
+    family = parts[2] if parts[0] in FAMILIES and len(parts) > 2 else parts[0]
     return Refused(501, "not-implemented", f"the family {family!r} is not served here", family=family)
 
 

@@ -1,7 +1,7 @@
 """What the gateway asks of an observer. Nothing of it waits."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from geartrain.faces.web_live import Graph, Logs
 
@@ -9,10 +9,6 @@ from geartrain.faces.web_live import Graph, Logs
 class Source(Protocol):
     @property
     def graph(self) -> Graph: ...
-
-    def frames(self, entity: str, fault_code: str) -> tuple[Mapping[str, Any], ...]:
-        """What was read of an entity each time that a fault of it was confirmed, the oldest first."""
-        ...
 
     def logs(self, process: str, tail: int) -> Logs:
         """The last lines of a process that there is."""
