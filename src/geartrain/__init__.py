@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # as typing's, which would cost a cold start more than al
 if TYPE_CHECKING:
     from geartrain.actors.arbiter import LeaseArbiter as LeaseArbiter
     from geartrain.actors.clock import ReactorClock as ReactorClock
+    from geartrain.actors.observer import ExecutorObserver as ExecutorObserver
     from geartrain.engine.calls import Call as Call
     from geartrain.engine.calls import CallChannel as CallChannel
     from geartrain.engine.calls import Caller as Caller
@@ -104,6 +105,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "geartrain.actors.arbiter": ("LeaseArbiter",),
     "geartrain.actors.clock": ("ReactorClock",),
+    "geartrain.actors.observer": ("ExecutorObserver",),
     "geartrain.engine.calls": ("Call", "CallChannel", "Caller", "Calls", "open_calls"),
     "geartrain.engine.channel": ("open_channel",),
     "geartrain.engine.deadlines": (

@@ -35,12 +35,15 @@ from geartrain.engine.declare import (
     checked_target,
     load,
     load_daemon,
+    needed_memories,
     run_of,
     signature_of,
 )
 from geartrain.engine.planes import PlaneBoard
 from geartrain.errors import BadType, BadValue, CannotLoad
+from geartrain.ports.run_memory import RunMemory
 from geartrain.rules.signature import Port, Signature
+from tests.ports.written_runs import WrittenRun
 
 T = TypeVar("T")
 
@@ -610,6 +613,27 @@ def test_a_board_is_given_to_who_takes_one() -> None:
     made = build(Watchdog, {"board": board, "deadlines": end}, {})
     assert isinstance(made, Watchdog)
     assert made.parts == (end, None, board)
+
+
+class Looker(Silent):
+    def __init__(self, memory: RunMemory, poll: timedelta = timedelta(seconds=1)) -> None:
+        self.memory = memory
+
+
+class Glancer(Silent):
+    def __init__(self, memory: RunMemory | None = None) -> None: ...
+
+
+def test_what_a_run_writes_down_is_given_to_who_takes_it(tmp_path: Path) -> None:
+    signature = signature_of(Looker)
+    assert signature.memories == ("memory",)
+    assert [field.name for field in signature.config] == ["poll"]
+    memory = WrittenRun(tmp_path).memory()
+    made = build(Looker, {"memory": memory}, {})
+    assert isinstance(made, Looker)
+    assert made.memory is memory
+    assert needed_memories(Looker) == ("memory",)
+    assert needed_memories(Glancer) == ()
 
 
 # -- making -----------------------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@
 
 A parameter annotated `SendStream[T]`, `ReceiveStream[T]`, `Caller[Q, A]` or `Calls[Q, A]`, a list of them, or one of
 them `| None`, is a port, and so is `Deadlines`, `Planes` or a list of `ClockClient`; a `PlaneBoard` gets all planes of
-the pipeline; `ctx` of a function is skipped; every other parameter is config, decoded strictly by msgspec. Over
-msgspec, in parameters and inside of Structs: a `Path`, or any class that is made of one text, is text; a `timedelta`
-that is a parameter is a duration as everywhere in files, "250ms".
+the pipeline, and a `RunMemory` all that the run writes down of itself; `ctx` of a function is skipped; every other
+parameter is config, decoded strictly by msgspec. Over msgspec, in parameters and inside of Structs: a `Path`, or any
+class that is made of one text, is text; a `timedelta` that is a parameter is a duration as in all files, "250ms".
 """
 
 import importlib
@@ -34,6 +34,7 @@ from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.planes import PlaneBoard
 from geartrain.engine.shape import name_of, shape_of, why_it_stays
 from geartrain.errors import BadType, BadValue, CannotLoad, GeartrainError, in_words
+from geartrain.ports.run_memory import RunMemory
 from geartrain.rules.appointments import Asked, Told
 from geartrain.rules.durations import duration_text, seconds_of
 from geartrain.rules.nearest import did_you_mean, nearest
@@ -41,7 +42,7 @@ from geartrain.rules.signature import ClockPort, ConfigField, ItemType, Port, Si
 
 Target = type[Daemon] | DaemonFactory[Any]
 End = SendStream[Any] | ReceiveStream[Any] | Caller[Any, Any] | ClockClient
-Ends = Mapping[str, "End | list[End] | PlaneBoard"]
+Ends = Mapping[str, "End | list[End] | PlaneBoard | RunMemory"]
 
 _CALLS = (Caller, Calls)
 _CLOCK: dict[Any, ClockPort] = {Deadlines: "deadlines", Planes: "planes", ClockClient: "clients"}
@@ -205,15 +206,18 @@ def signature_of(target: Target) -> Signature:
     ports: list[Port] = []
     config: list[ConfigField] = []
     boards: list[str] = []
+    memories: list[str] = []
     for parameter, hint in _parameters(target, title):
         port = _port(title, parameter, hint)
         if port is not None:
             ports.append(port)
         elif _without_none(hint) is PlaneBoard:
             boards.append(parameter.name)
+        elif _without_none(hint) is RunMemory:
+            memories.append(parameter.name)
         else:
             config.append(_config_field(parameter, hint))
-    return Signature(ports=tuple(ports), config=tuple(config), boards=tuple(boards))
+    return Signature(ports=tuple(ports), config=tuple(config), boards=tuple(boards), memories=tuple(memories))
 
 
 def _parameters(target: Target, title: str) -> list[tuple[inspect.Parameter, Any]]:
@@ -387,13 +391,19 @@ def build(target: Target, ends: Ends, config: Mapping[str, Any]) -> Daemon:
     arguments: dict[str, Any] = {
         field.name: field.decode(config[field.name]) for field in signature.config if field.name in config
     }
-    arguments |= {name: ends[name] for name in signature.boards if name in ends}
+    arguments |= {name: ends[name] for name in (*signature.boards, *signature.memories) if name in ends}
     for port in signature.ports:
         if port.name in ends:
             arguments[port.name] = ends[port.name]
         elif port.optional and _default_of(target, port.name) is inspect.Parameter.empty:
             arguments[port.name] = None
     return target(**arguments)
+
+
+def needed_memories(target: Target) -> tuple[str, ...]:
+    """The parameters that are given what a run writes down, and have no default."""
+    names = signature_of(target).memories
+    return tuple(name for name in names if _default_of(target, name) is inspect.Parameter.empty)
 
 
 def _default_of(target: Target, name: str) -> Any:

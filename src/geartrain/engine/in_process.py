@@ -24,7 +24,7 @@ from geartrain.engine.channel import open_channel
 from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.deadlines import ClockClient, Deadlines, Planes, open_deadlines, open_planes
-from geartrain.engine.declare import End, Target, build, signature_of
+from geartrain.engine.declare import End, Target, build, needed_memories, signature_of
 from geartrain.engine.ends import Channel, ChannelStats, ReceiveStream
 from geartrain.engine.in_turn import start_in_turn
 from geartrain.engine.inside import Shelf
@@ -145,9 +145,9 @@ class InProcess(Observer):
 
     def __init__(self, pipeline: Pipeline, clock: Clock | None = None, watcher: Watcher | None = None) -> None:
         targets = pipeline.checked()
-        if foreign := tuple(_foreign_programs(pipeline.spec)):
-            raise PipelineFaulty(foreign)
         self.spec = unobserved(pipeline.whole)
+        if unfit := (*_foreign_programs(self.spec), *_who_look_at_a_run(self.spec, targets)):
+            raise PipelineFaulty(unfit)
         self.roll = Roll(self.spec, watcher)
         self.gate = Signal("the start of the pipeline")
         self.reports: list[Report] = []
@@ -331,6 +331,16 @@ def _ends_of(spec: PipelineSpec, edges: Mapping[str, Edge]) -> Mapping[PortRef, 
         ends[channel.writer].append(edges[channel.name].writing)
         ends[channel.reader].append(edges[channel.name].reading)
     return ends
+
+
+def _who_look_at_a_run(spec: PipelineSpec, targets: Mapping[str, Target]) -> Iterator[Fault]:
+    for daemon in spec.daemons:
+        for name in () if daemon.command else needed_memories(targets[daemon.name]):
+            said = (
+                "is what the processes of a run write down, and with in_process=True there are none; give it a "
+                "default, or leave the one or the other"
+            )
+            yield Fault(spec.file, f"daemons.{daemon.name}.{name}", said)
 
 
 def _foreign_programs(spec: PipelineSpec) -> Iterator[Fault]:

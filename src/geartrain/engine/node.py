@@ -50,6 +50,7 @@ from geartrain.ports.lifeline import hold_lifeline
 from geartrain.ports.parking import call_later
 from geartrain.ports.plane_words import PlaneWords
 from geartrain.ports.process import take_bootstrap
+from geartrain.ports.run_memory import RunMemory
 from geartrain.ports.slots import Slots
 from geartrain.ports.stacks import show_stacks
 from geartrain.ports.tally import Tally
@@ -113,8 +114,9 @@ ASKING = (Deadlines, Planes)
 class Place:
     """Where one daemon lives: its order, its ends, and the gate before its `run`."""
 
-    def __init__(self, order: DaemonOrder, target: Target, ends: Sequence[tuple[EndOrder, End]]) -> None:
+    def __init__(self, order: DaemonOrder, target: Target, ends: Sequence[tuple[EndOrder, End]], state: Path) -> None:
         self.order = order
+        self._state = state
         self.target = target
         self.ends = ends
         self._ports = {port.name: port for port in signature_of(target).ports}
@@ -179,6 +181,8 @@ class Place:
                 (found[port.name],) = ends
         for name in signature_of(self.target).boards:
             found[name] = PlaneBoard([_plane(plane) for plane in self.order.planes])
+        for name in signature_of(self.target).memories:
+            found[name] = RunMemory(self._state)
         return found
 
     def counts(self) -> tuple[EndCounts, ...]:
@@ -427,7 +431,7 @@ class Node(Written):
             for written, end_ in ends:
                 if isinstance(end_, INPUTS + OUTPUTS):
                     self.add_end(order.name, written.channel, end_)
-            place = self._places[order.name] = Place(order, target, ends)
+            place = self._places[order.name] = Place(order, target, ends, Path(self._order.aside))
             place.tell_planes()
             yield
 

@@ -150,11 +150,37 @@ class Fault(Struct, frozen=True, kw_only=True):
         return self.severity.health if self.status is FaultStatus.CONFIRMED else Health.OK
 
 
-class Frame(Struct, frozen=True, kw_only=True):
-    """What was read at the moment when a fault was confirmed."""
+class Frame(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was read at the moment when a fault was confirmed: one of the three."""
 
     at_ns: int
-    seen: DaemonReading | ProcessReading | EndReading
+    daemon: DaemonReading | None = None
+    process: ProcessReading | None = None
+    end: EndReading | None = None
+
+    @classmethod
+    def of(cls, seen: Seen, at_ns: int) -> "Frame":
+        match seen:
+            case DaemonReading():
+                return cls(at_ns=at_ns, daemon=seen)
+            case ProcessReading():
+                return cls(at_ns=at_ns, process=seen)
+            case EndReading():
+                return cls(at_ns=at_ns, end=seen)
+
+    @property
+    def seen(self) -> Seen:
+        found = self.daemon or self.process or self.end
+        assert found is not None
+        return found
+
+
+class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A fault whose status is another than before. Numbers grow without a gap, over all lives of who looks."""
+
+    number: int
+    fault: Fault
+    frame: Frame | None = None
 
 
 class FaultBook:
@@ -238,7 +264,7 @@ class FaultBook:
             self._faults[new.key] = new
             return None
         confirmed = new.status is FaultStatus.CONFIRMED
-        self._keep(new, Frame(at_ns=now_ns, seen=symptom.frame) if confirmed else None)
+        self._keep(new, Frame.of(symptom.frame, now_ns) if confirmed else None)
         return new
 
     def _missed(self, old: Fault) -> Fault | None:

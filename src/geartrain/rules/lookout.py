@@ -1,7 +1,7 @@
 """Who looks at a run again and again knows more than one look shows: what is new, how fast it goes, what was wrong.
 
     RunReading, RunReading ...  ->  Lookout.look  ->  Moment      everything as it is now, for whoever shows it
-                                                      Change ...  what became of faults and of health, numbered
+                                                      Change ...  what became of faults, numbered
 
 Nothing here is needed to go on after a death of who looks: what the counters say is in the files of the run, and the
 changes that were written down say the rest.
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from geartrain.rules.counts import ChannelCounts, EndCounts, Ledger, Rate, rates
-from geartrain.rules.faults import Debounce, Fault, FaultBook, FaultCode, FaultKey, Frame, Symptom
+from geartrain.rules.faults import Change, Debounce, Fault, FaultBook, FaultCode, FaultKey, Frame, Symptom
 from geartrain.rules.health import Condition, Health, Limits, classify, classify_process, health
 from geartrain.rules.pipeline import PipelineSpec
 from geartrain.rules.readings import EndReading, Poll
@@ -27,20 +27,6 @@ from geartrain.rules.waits import Circle, Wait, circle_symptoms, circles, waits
 RATE_NS = 1_000_000_000
 
 EntityKind = Literal["area", "component", "app", "function"]
-ChangeKind = Literal["fault_raised", "fault_cleared", "fault_updated", "health_changed"]
-
-
-class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that is another than before. Numbers grow without a gap, over all lives of who looks."""
-
-    number: int
-    at_ns: int
-    what: ChangeKind
-    kind: EntityKind
-    entity: str
-    health: Health = Health.OK
-    fault: Fault | None = None
-    frame: Frame | None = None
 
 
 class Moment(Struct, frozen=True, kw_only=True):
@@ -65,8 +51,6 @@ class Moment(Struct, frozen=True, kw_only=True):
     circles: tuple[Circle, ...]
     faults: tuple[Fault, ...]
     frames: Mapping[FaultKey, tuple[Frame, ...]]
-    # The number of the last change that is in it.
-    changes: int = 0
 
 
 class _Look(Struct, frozen=True, kw_only=True):
@@ -91,15 +75,11 @@ class Lookout:
         self._looks: deque[_Look] = deque()
         self._count = 0
         self._number = 0
-        self._health: dict[tuple[EntityKind, str], Health] = {}
 
     def go_on_from(self, change: Change) -> None:
         """What an earlier one wrote down, told in its order."""
         self._number = max(self._number, change.number)
-        if change.fault is not None:
-            self.book.go_on_from(change.fault, change.frame)
-        else:
-            self._health[change.kind, change.entity] = change.health
+        self.book.go_on_from(change.fault, change.frame)
 
     def look(self, reading: RunReading) -> tuple[Moment, tuple[Change, ...]]:
         """How everything is, and what is another than at the last look."""
@@ -107,15 +87,13 @@ class Lookout:
         self._learn(reading)
         held = circles(self._spec, reading.processes, reading.now_ns, self._limits)
         changed = self.book.step(self._symptoms(reading, held), reading.wall_ns)
-        changes = [self._of_fault(fault, reading.wall_ns) for fault in changed]
-        moment = self._moment(reading, held)
-        changes += self._of_health(moment)
-        return msgspec.structs.replace(moment, changes=self._number), tuple(changes)
+        changes = tuple(map(self._numbered, changed))
+        return self._moment(reading, held), changes
 
-    def clear(self, key: FaultKey, wall_ns: int) -> Change | None:
+    def clear(self, key: FaultKey) -> Change | None:
         """Somebody has seen to this fault. None: there is none."""
         cleared = self.book.clear(key)
-        return None if cleared is None else self._of_fault(cleared, wall_ns)
+        return None if cleared is None else self._numbered(cleared)
 
     # -- what is known -----------------------------------------------------------------------------------------------
 
@@ -175,25 +153,9 @@ class Lookout:
             looks.popleft()
         return looks[0] if looks[0].at_ns < look.at_ns else None
 
-    # -- what has changed --------------------------------------------------------------------------------------------
-
-    def _of_fault(self, fault: Fault, wall_ns: int) -> Change:
+    def _numbered(self, fault: Fault) -> Change:
         self._number += 1
-        what: ChangeKind = "fault_cleared" if fault.status.is_over else "fault_raised"
-        return Change(
-            number=self._number, at_ns=wall_ns, what=what, kind=kind_of(fault.key.code), entity=fault.key.entity,
-            fault=fault, frame=self.book.last_frame(fault),
-        )  # fmt: skip
-
-    def _of_health(self, moment: Moment) -> Iterator[Change]:
-        for key, is_now in moment.health.items():
-            if self._health.get(key, Health.OK) is not is_now:
-                self._number += 1
-                yield Change(
-                    number=self._number, at_ns=moment.wall_ns, what="health_changed", kind=key[0], entity=key[1],
-                    health=is_now,
-                )  # fmt: skip
-            self._health[key] = is_now
+        return Change(number=self._number, fault=fault, frame=self.book.last_frame(fault))
 
 
 def kind_of(code: FaultCode) -> EntityKind:

@@ -73,12 +73,14 @@ class ConfigField(Struct, frozen=True, kw_only=True):
 class Signature(Struct, frozen=True, kw_only=True):
     """The ports and the config of one kind of daemon, in the order they are written.
 
-    `boards` are the parameters that are given all planes of the pipeline.
+    `boards` are the parameters that are given all planes of the pipeline; `memories` those that are given what the run
+    writes down of itself.
     """
 
     ports: tuple[Port, ...] = ()
     config: tuple[ConfigField, ...] = ()
     boards: tuple[str, ...] = ()
+    memories: tuple[str, ...] = ()
 
     def port(self, name: str) -> Port | None:
         return next((port for port in self.ports if port.name == name), None)

@@ -19,7 +19,7 @@ from msgspec import Struct
 from geartrain.rules.counts import ChannelCounts
 from geartrain.rules.faults import Fault, FaultStatus, Frame
 from geartrain.rules.health import Condition, Health, is_online
-from geartrain.rules.lookout import Change, EntityKind, Moment
+from geartrain.rules.lookout import EntityKind, Moment
 from geartrain.rules.readings import DaemonReading, Phase, Poll, SlotState, Up
 
 KINDS: tuple[EntityKind, ...] = get_args(EntityKind)
@@ -215,10 +215,6 @@ class View:
     def named(self, kind: EntityKind, name: str) -> Entity | None:
         """By the name that it has in the pipeline."""
         return self._by_name.get((kind, name))
-
-    def of_change(self, change: Change) -> Entity | None:
-        """Whom a change is about; None when it is in this view no more."""
-        return self.named(change.kind, change.entity)
 
     def below(self, entity: Entity) -> tuple[Entity, ...]:
         """The entity, and all that is part of it."""
