@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from geartrain.errors import BadValue, JournalDamaged
+from geartrain.errors import BadValue, JournalDamaged, PlaceRefused
 from geartrain.faces.lease import Wanted, compacted, standing, story
 from geartrain.ports.file_journal import FileJournal
 from geartrain.ports.lease_audit import AuditLog
@@ -140,7 +140,7 @@ def test_a_record_that_does_not_fit_those_before_it_is_damage(tmp_path: Path) ->
 
 
 def test_where_there_is_no_journal_none_is_made(tmp_path: Path) -> None:
-    for look in (standing, compacted, lambda folder: list(story(folder))):
+    for look in (standing, compacted, story):
         with pytest.raises(BadValue, match=r"there is no journal in .*: say with --dir where it is"):
             look(tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
@@ -170,6 +170,13 @@ def test_a_note_is_no_record(tmp_path: Path) -> None:
     assert [(line.revision, line.what) for line in story(tmp_path)] == [
         (1, "arbiter began"), (2, "session opened"), (0, "halt"),
     ]  # fmt: skip
+
+
+def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for look in (standing, story, compacted):
+        with pytest.raises(PlaceRefused, match="cannot be read: Not a directory"):
+            look(tmp_path / "file")
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ Nothing is asked and nothing is written but by `compacted`, which becomes the on
 """
 
 from bisect import insort_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -35,6 +36,8 @@ from geartrain.rules.lease_ledger import (
 )
 from geartrain.rules.lease_words import Claim, Noted, Refused
 from geartrain.rules.regions import canonical, key_of, meet
+
+T = TypeVar("T")
 
 # Where leases are kept if nobody says where: beside what they protect.
 LEASE_FOLDER = Path(".geartrain") / "leases"
@@ -91,6 +94,10 @@ class Compacted(Struct, frozen=True, kw_only=True):
 
 def standing(folder: Path) -> Standing:
     """How the journal stands; `JournalDamaged` if it is not whole, or its records do not fit together."""
+    return _looked(_standing, folder)
+
+
+def _standing(folder: Path) -> Standing:
     fs, kept = _kept(folder)
     ledger, records = _ledger_before(kept), 0
     for found in records_kept(fs, kept):
@@ -111,7 +118,7 @@ def standing(folder: Path) -> Standing:
 
 def story(folder: Path, region: str | None = None) -> list[Line]:
     """All that is still kept of what has happened and of what was refused; with a region, what touches it."""
-    lines = list(_changes(folder))
+    lines = _looked(lambda folder: list(_changes(folder)), folder)
     audited = [_audited_line(audited) for audited in read_audit(folder)]
     # Records keep their order, whatever a wall clock says: what changed nothing goes between them by its date.
     for line in audited:
@@ -140,7 +147,7 @@ def _changes(folder: Path) -> Iterator[Line]:
 
 def compacted(folder: Path) -> Compacted:
     """Put a snapshot in the place of all records. `JournalInUse` while an arbiter runs, which does so itself."""
-    _kept(folder)
+    _looked(_kept, folder)
     journal = FileJournal(folder)
     try:
         ledger, records = _ledger_of(journal.state.state if journal.state else None), 0
@@ -155,14 +162,23 @@ def compacted(folder: Path) -> Compacted:
     )  # fmt: skip
 
 
+def _looked(look: Callable[[Path], T], folder: Path) -> T:
+    """What is seen there, once no file that was found has gone before it was read: its writer has let go of it."""
+    while True:
+        try:
+            return look(folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise PlaceRefused(f"the journal in {folder} cannot be read: {error.strerror}") from error
+
+
 def _kept(folder: Path) -> tuple[RealFs, Kept]:
     fs = RealFs(folder)
     try:
         kept = read_kept(fs)
     except FileNotFoundError:
         kept = None
-    except OSError as error:
-        raise PlaceRefused(f"the journal in {folder} cannot be read: {error.strerror}") from error
     if kept is None:
         raise BadValue(f"there is no journal in {folder}: say with --dir where it is")
     return fs, kept

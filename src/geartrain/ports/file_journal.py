@@ -79,15 +79,18 @@ def sum_of() -> SumOf:
 def read_kept(fs: Fs) -> Kept | None:
     """What a journal holds, None of none; `JournalDamaged` if that is not all it should. Nothing is changed.
 
-    Somebody may be writing it meanwhile: what is missing counts only when no file has come or gone.
+    Somebody may be writing it meanwhile: what is wrong counts when it is met twice, with the same files.
     """
+    before = None
     while True:
         names = sorted(fs.names())
         try:
             return _read_kept(fs, names)
-        except (JournalDamaged, FileNotFoundError):
-            if sorted(fs.names()) == names:
+        except (JournalDamaged, FileNotFoundError) as error:
+            met = (names, str(error))
+            if met == before:
                 raise
+            before = met
 
 
 def _read_kept(fs: Fs, names: list[str]) -> Kept | None:
