@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, TypeVar
@@ -390,6 +391,33 @@ def post_mortem(run_name: str | None, form: TableFormat) -> None:
         _print_json([told])
     else:
         _print(in_words(told, coloured=has_colours(sys.stdout)))
+
+
+@geartrain.command()
+@run_argument
+@click.option("--once", is_flag=True, help="One look, with what happened in the time before it.")
+@click.option("--every", "every_s", type=Duration(), default="1s", show_default=True, help="How often to look.")
+@format_option
+@click.pass_context
+def top(ctx: click.Context, run_name: str | None, once: bool, every_s: float, form: TableFormat) -> None:
+    """Show how every daemon and channel of a run is, again and again, until q or Ctrl-C.
+
+    Nobody is asked: it is read from files, also when the run hangs, or is over. As JSON it is a line for each daemon.
+
+    Example: geartrain top vision
+    """
+    from geartrain.faces import top as faces_top
+
+    if every_s < faces_top.EVERY_LEAST_S:
+        raise BadValue(f"--every must be at least {duration_text(faces_top.EVERY_LEAST_S)}")
+    with closing(faces_top.Watch(state_of(run_name))) as watch:
+        if not once and form == "table" and faces_top.is_screen(sys.stdout):
+            ctx.exit(faces_top.on_screen(watch, every_s))
+        for shown in islice(faces_top.looks(watch, every_s), 1 if once else None):
+            if form == "json":
+                _print_json(shown.rows.daemons)
+            else:
+                _print(faces_top.in_words(shown) + ("" if once else "\n"))
 
 
 @geartrain.command()
