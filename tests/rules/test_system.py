@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
 from geartrain.rules.signature import ItemType, Port, Signature
-from geartrain.rules.system import CLOCK, completed, faults
+from geartrain.rules.system import ARBITER, CLOCK, completed, faults
 from geartrain.rules.wiring import check
 
 ANY = ItemType(text="Any", shape="")
@@ -100,3 +100,48 @@ def test_who_hears_of_stale_channels_where_none_may_be_is_told_so() -> None:
     assert list(faults(replace(pipeline("dog"), channels=(watched,)), {"dog": HEARS})) == []
     (port,) = HEARS.ports
     assert list(faults(pipeline("dog"), {"dog": Signature(ports=(replace(port, optional=True),))})) == []
+
+
+# -- leases -----------------------------------------------------------------------------------------------------------
+
+LEASES = Signature(ports=(Port(name="leases", sends=True, item=ANY, reply=ANY, clock="leases"),))
+ARBITRATES = Signature(
+    ports=(Port(name="clients", sends=False, item=ANY, reply=ANY, clock="lease_clients", many=True),)
+)
+
+
+def test_who_holds_leases_is_connected_to_one_arbiter_whose_death_ends_the_run() -> None:
+    """It has no journal on a disk, and would know nothing of what it had granted."""
+    spec = completed(pipeline("left", "right"), {"left": LEASES, "right": LEASES})
+    assert spec.daemons[-1] == DaemonSpec(name="arbiter", process="arbiter", run=ARBITER, on_error="shutdown")
+    assert spec.daemons[-1].is_system
+    assert entries(spec) == [
+        "left-leases: left.leases -> arbiter.clients",
+        "right-leases: right.leases -> arbiter.clients",
+    ]
+    assert check(spec, {"left": LEASES, "right": LEASES, "arbiter": ARBITRATES}) == ()
+    assert completed(spec, {"left": LEASES, "right": LEASES, "arbiter": ARBITRATES}) == spec
+
+
+def test_an_arbiter_that_is_declared_is_the_one_that_is_asked_and_a_clock_is_none() -> None:
+    mine = DaemonSpec(name="mine", process="mine", run="mine:Arbiter", on_error="restart")
+    signatures = {"left": LEASES, "dog": ASKS, "mine": ARBITRATES}
+    spec = completed(pipeline("left", "dog", mine=mine), signatures)
+    assert [daemon.name for daemon in spec.daemons] == ["left", "dog", "mine", "clock"]
+    assert entries(spec) == [
+        "dog-deadlines: dog.deadlines -> clock.clients",
+        "left-leases: left.leases -> mine.clients",
+    ]
+
+
+def test_of_two_arbiters_somebody_must_say_whom_they_serve() -> None:
+    two = {name: DaemonSpec(name=name, process=name, run=ARBITER) for name in ("one", "other")}
+    [fault] = faults(pipeline("left", **two), {"left": LEASES, "one": ARBITRATES, "other": ARBITRATES})
+    assert (fault.key, "one, other" in fault.said) == ("daemons.other.run", True)
+
+
+def test_leases_and_a_clock_do_not_meet() -> None:
+    entry = ChannelSpec(name="c", writer=PortRef("left", "leases"), reader=PortRef("time", "clients"))
+    spec = replace(pipeline("left", "time"), channels=(entry,))
+    [fault] = check(spec, {"left": LEASES, "time": SERVES})
+    assert "left.leases holds leases, time.clients is a clock; Leases go with an arbiter" in fault.said

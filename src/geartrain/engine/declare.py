@@ -5,10 +5,11 @@
     build(target, ends, config)    a new daemon, its ends and its decoded config as arguments
 
 A parameter annotated `SendStream[T]`, `ReceiveStream[T]`, `Caller[Q, A]` or `Calls[Q, A]`, a list of them, or one of
-them `| None`, is a port, and so is `Deadlines`, `Planes` or a list of `ClockClient`; a `PlaneBoard` gets all planes of
-the pipeline, and a `RunMemory` all that the run writes down of itself; `ctx` of a function is skipped; every other
-parameter is config, decoded strictly by msgspec. Over msgspec, in parameters and inside of Structs: a `Path`, or any
-class that is made of one text, is text; a `timedelta` that is a parameter is a duration as in all files, "250ms".
+them `| None`, is a port, and so is `Deadlines`, `Planes`, `Leases` or a list of `ClockClient` or `LeaseClient`; a
+`PlaneBoard` gets all planes of the pipeline, and a `RunMemory` all that the run writes down of itself; `ctx` of a
+function is skipped; every other parameter is config, decoded strictly by msgspec. Over msgspec, in parameters and
+inside of Structs: a `Path`, or any class that is made of one text, is text; a `timedelta` that is a parameter is a
+duration as in all files, "250ms".
 """
 
 import importlib
@@ -31,21 +32,29 @@ from geartrain.engine.calls import Caller, Calls
 from geartrain.engine.daemon import Daemon, DaemonFactory
 from geartrain.engine.deadlines import ClockClient, Deadlines, Planes
 from geartrain.engine.ends import ReceiveStream, SendStream
+from geartrain.engine.leases import LeaseClient, Leases
 from geartrain.engine.planes import PlaneBoard
 from geartrain.engine.shape import name_of, shape_of, why_it_stays
 from geartrain.errors import BadType, BadValue, CannotLoad, GeartrainError, in_words
 from geartrain.ports.run_memory import RunMemory
+from geartrain.rules import lease_words
 from geartrain.rules.appointments import Asked, Told
 from geartrain.rules.durations import duration_text, seconds_of
 from geartrain.rules.nearest import did_you_mean, nearest
 from geartrain.rules.signature import ClockPort, ConfigField, ItemType, Port, Signature
 
 Target = type[Daemon] | DaemonFactory[Any]
-End = SendStream[Any] | ReceiveStream[Any] | Caller[Any, Any] | ClockClient
+End = SendStream[Any] | ReceiveStream[Any] | Caller[Any, Any] | ClockClient | Leases | LeaseClient
 Ends = Mapping[str, "End | list[End] | PlaneBoard | RunMemory"]
 
 _CALLS = (Caller, Calls)
-_CLOCK: dict[Any, ClockPort] = {Deadlines: "deadlines", Planes: "planes", ClockClient: "clients"}
+_CLOCK: dict[Any, ClockPort] = {
+    Deadlines: "deadlines",
+    Planes: "planes",
+    ClockClient: "clients",
+    Leases: "leases",
+    LeaseClient: "lease_clients",
+}
 
 # The modules that were loaded from a script have this before their name, so that no import finds them by chance.
 _SCRIPT = "geartrain script "
@@ -280,11 +289,11 @@ def _port(title: str, parameter: inspect.Parameter, hint: Any) -> Port | None:
 def _clock_port(parameter: inspect.Parameter, kind: ClockPort, *, many: bool, optional: bool) -> Port:
     return Port(
         name=parameter.name,
-        sends=kind != "clients",
-        item=_ASKED,
+        sends=kind not in ("clients", "lease_clients"),
+        item=_LEASE_ASKED if "lease" in kind else _ASKED,
         many=many,
         optional=optional or parameter.default is not parameter.empty,
-        reply=_TOLD,
+        reply=_LEASE_TOLD if "lease" in kind else _TOLD,
         clock=kind,
     )
 
@@ -331,6 +340,8 @@ def _item_type(title: str, port: str, item_type: Any, what: str = "items") -> It
 
 _ASKED = ItemType(text="Asked", shape=shape_of(Asked), type=Asked)
 _TOLD = ItemType(text="Told", shape=shape_of(Told), type=Told)
+_LEASE_ASKED = ItemType(text="lease Asked", shape=shape_of(lease_words.Asked), type=lease_words.Asked)
+_LEASE_TOLD = ItemType(text="lease Told", shape=shape_of(lease_words.Told), type=lease_words.Told)
 
 
 # -- config -----------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from geartrain.engine.declare import End, Target, build, needed_memories, signat
 from geartrain.engine.ends import Channel, ChannelStats, ReceiveStream
 from geartrain.engine.in_turn import start_in_turn
 from geartrain.engine.inside import Shelf
+from geartrain.engine.leases import LeaseClient, Leases, open_leases
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.planes import PlaneBoard
 from geartrain.engine.reporter import report_of
@@ -69,7 +70,7 @@ class Place:
     def new_daemon(self) -> Daemon:
         """The user's daemon, with its ends. What an earlier one has asked for is answered to nobody."""
         for end in self._all:
-            if isinstance(end, Caller | Deadlines | Planes):
+            if isinstance(end, Caller | Deadlines | Planes | Leases):
                 end.begin_again()
         return build(self._target, dict(self._by_port()), self.spec.config)
 
@@ -284,7 +285,7 @@ class Edge(NamedTuple):
     """Both ends of a channel."""
 
     writing: End
-    reading: ReceiveStream[Any] | ClockClient
+    reading: ReceiveStream[Any] | ClockClient | LeaseClient
 
 
 def _edge(channel: ChannelSpec, targets: Mapping[str, Target], clock: Clock | None, plane: PlaneWords | None) -> Edge:
@@ -303,6 +304,9 @@ def _edge(channel: ChannelSpec, targets: Mapping[str, Target], clock: Clock | No
 
 
 def _clock_edge(kind: str, channel: ChannelSpec, clock: Clock | None) -> Edge:
+    if kind == "leases":
+        leases = open_leases(channel.maxsize, name=channel.name, clock=clock)
+        return Edge(leases.leases, leases.client)
     if kind == "planes":
         planes = open_planes(channel.maxsize, name=channel.name)
         return Edge(planes.end, planes.client)
@@ -318,8 +322,8 @@ def _watched_edge(channel: ChannelSpec, plane: PlaneWords) -> Edge:
     return Edge(shelf.sender, shelf.receiver)
 
 
-def _stream(reading: ReceiveStream[Any] | ClockClient) -> ReceiveStream[Any]:
-    return reading.asks if isinstance(reading, ClockClient) else reading
+def _stream(reading: ReceiveStream[Any] | ClockClient | LeaseClient) -> ReceiveStream[Any]:
+    return reading.asks if isinstance(reading, ClockClient | LeaseClient) else reading
 
 
 def _ends_of(spec: PipelineSpec, edges: Mapping[str, Edge]) -> Mapping[PortRef, Sequence[End]]:

@@ -13,6 +13,7 @@ and is asked again what it has not answered; by the number of a request it knows
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -453,6 +454,10 @@ class Leases:
         """For another owner: what the last one held is lost to it, and the arbiter ends its session."""
         self._lose_all("its daemon has died")
         self._begin()
+        # Said at once, so that nobody waits for what a former life held.
+        with suppress(WouldBlock, ChannelInUse, *_GONE):
+            self._asks.send_nowait(Open(self._secret, self._name))
+            self._owes = False
 
     async def aclose(self) -> None:
         """Nothing more is wanted: what is held ends."""

@@ -35,6 +35,7 @@ from geartrain.engine.declare import Target, build, load_daemon, signature_of
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.hands import Hands
 from geartrain.engine.inside import InsideReceive, InsideSend, Shelf
+from geartrain.engine.leases import LeaseClient, Leases
 from geartrain.engine.options import ChannelOptions, new_number
 from geartrain.engine.planes import PlaneBoard
 from geartrain.engine.remote import RemoteReceive, RemoteSend, reading, set_aside, writing
@@ -107,8 +108,8 @@ Output = RemoteSend[Any] | InsideSend[Any]
 INPUTS = (RemoteReceive, InsideReceive)
 OUTPUTS = (RemoteSend, InsideSend)
 # What stands for two channels, and whatever of it asks anew in each life of its daemon.
-PairEnd = Caller[Any, Any] | Calls[Any, Any] | Deadlines | Planes | ClockClient
-ASKING = (Deadlines, Planes)
+PairEnd = Caller[Any, Any] | Calls[Any, Any] | Deadlines | Planes | ClockClient | Leases | LeaseClient
+ASKING = (Deadlines, Planes, Leases)
 
 
 class Place:
@@ -163,7 +164,11 @@ class Place:
 
     def new_daemon(self) -> Daemon:
         """The user's daemon, with its ends. What an earlier one had in hand comes again."""
-        pairs = [end for end in chain.from_iterable(self._pair_ends.values()) if not isinstance(end, ClockClient)]
+        pairs = [
+            end
+            for end in chain.from_iterable(self._pair_ends.values())
+            if not isinstance(end, ClockClient | LeaseClient)
+        ]
         for again in (*self.in_hand, *pairs) if self.lives else (end for end in pairs if isinstance(end, ASKING)):
             again.begin_again()
         self.lives += 1
@@ -248,6 +253,10 @@ def _pair_end(port: Port, order: EndOrder, there: Any, back: Any) -> PairEnd:
             return Planes(there, back, name=order.channel, life=new_number())
         case "clients":
             return ClockClient(there, back, order.channel)
+        case "leases":
+            return Leases(there, back, name=order.channel)
+        case "lease_clients":
+            return LeaseClient(there, back, order.channel)
         case _:
             return (_caller if port.sends else _calls)(order, there, back)
 

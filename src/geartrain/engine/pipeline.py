@@ -37,6 +37,7 @@ from geartrain.engine.declare import (
     signature_of,
 )
 from geartrain.engine.ends import ReceiveStream, SendStream
+from geartrain.engine.leases import LeaseClient, Leases
 from geartrain.engine.simulate import simulate
 from geartrain.errors import BadType, BadValue, CannotLoad, Fault, GeartrainError, PipelineFaulty
 from geartrain.ports.clock import Clock, SimClock
@@ -81,8 +82,8 @@ A = TypeVar("A")
 # What `connect` takes: a port of a class, one of its ports that is optional or a list, or "daemon.port".
 Writing = SendStream[T] | list[SendStream[T]] | str | None
 Reading = ReceiveStream[T] | list[ReceiveStream[T]] | str | None
-Calling = Caller[Q, A] | list[Caller[Q, A]] | Deadlines | Planes | str | None
-Called = Calls[Q, A] | list[Calls[Q, A]] | list[ClockClient] | str | None
+Calling = Caller[Q, A] | list[Caller[Q, A]] | Deadlines | Planes | Leases | str | None
+Called = Calls[Q, A] | list[Calls[Q, A]] | list[ClockClient] | list[LeaseClient] | str | None
 
 
 class Handle:

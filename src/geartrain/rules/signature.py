@@ -28,15 +28,25 @@ class ItemType(Struct, frozen=True, kw_only=True):
     stays_because: str | None = None
 
 
-# One that asks the clock of the pipeline, for deadlines or for planes; and one of a clock, which serves them.
-ClockPort = Literal["deadlines", "planes", "clients"]
+# One that asks the clock of the pipeline, for deadlines or for planes, or the arbiter, for leases; and one of a clock,
+# or of an arbiter, which serves them.
+ClockPort = Literal["deadlines", "planes", "clients", "leases", "lease_clients"]
+
+
+_DOES: dict[ClockPort, str] = {
+    "deadlines": "has deadlines",
+    "planes": "hears of planes",
+    "clients": "is a clock",
+    "leases": "holds leases",
+    "lease_clients": "is an arbiter",
+}
 
 
 class Port(Struct, frozen=True, kw_only=True):
     """One parameter that is a stream, or with `many` a list of them.
 
     With a `reply` it is a call port: the one that `sends` requests gets a reply to each. With `clock` it is one between
-    a daemon and the clock.
+    a daemon and the clock, or the arbiter.
     """
 
     name: str
@@ -49,13 +59,18 @@ class Port(Struct, frozen=True, kw_only=True):
 
     @property
     def asks_clock(self) -> bool:
-        """Whether the pipeline connects it by itself."""
+        """Whether the pipeline connects it to a clock by itself."""
         return self.clock in ("deadlines", "planes")
+
+    @property
+    def asks_arbiter(self) -> bool:
+        """Whether the pipeline connects it to an arbiter of leases by itself."""
+        return self.clock == "leases"
 
     @property
     def does(self) -> str:
         if self.clock is not None:
-            return {"deadlines": "has deadlines", "planes": "hears of planes", "clients": "is a clock"}[self.clock]
+            return _DOES[self.clock]
         if self.reply is not None:
             return f"{'calls' if self.sends else 'is called'} with {self.item.text} for {self.reply.text}"
         return f"{'sends' if self.sends else 'expects'} {self.item.text}"

@@ -11,25 +11,27 @@ declared is the one that is asked, and a port that is connected has its clock. S
 more, and may be written into a file.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from geartrain.errors import Fault
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
-from geartrain.rules.signature import Signature
+from geartrain.rules.signature import ClockPort, Port, Signature
 
 CLOCK = "geartrain.actors:ReactorClock"
 CLIENTS = "clients"
+ARBITER = "geartrain.actors:LeaseArbiter"
 OBSERVER = "geartrain.actors.observer:ExecutorObserver"
 WEB_OBSERVER = "geartrain.faces.gateway:WebObserver"
 _CLOCK_NAME = "clock"
+_ARBITER_NAME = "arbiter"
 _OBSERVER_NAME = "observer"
 
 
 def completed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineSpec:
     """The pipeline with all that it asks for, so that nothing is asked for any more."""
-    return _observed(_timed(spec, signatures))
+    return _observed(_leased(_timed(spec, signatures), signatures))
 
 
 def _observed(spec: PipelineSpec) -> PipelineSpec:
@@ -51,7 +53,7 @@ def unobserved(spec: PipelineSpec) -> PipelineSpec:
 
 def _timed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineSpec:
     """With a clock, if it needs one, and with a channel to it for each port that asks for one."""
-    asking = list(_unconnected(spec, signatures))
+    asking = [here for here, port in _unconnected(spec, signatures) if port.asks_clock]
     clock = _clock_of(spec, signatures)
     watched = any(channel.stale_after is not None for channel in spec.channels)
     if not (asking or watched) or (clock is None and _is_unknown(spec, signatures)):
@@ -61,11 +63,33 @@ def _timed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineS
         clock = _free_name(spec, _CLOCK_NAME)
         made = DaemonSpec(name=clock, process=clock, run=CLOCK, on_error="restart")
         daemons = (*daemons, made)
+    return _connected(spec, daemons, asking, PortRef(clock, CLIENTS))
+
+
+def _leased(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineSpec:
+    """With an arbiter, if somebody asks for leases, and with a channel to it for each port that does.
+
+    One that is made here has no folder for a journal, and would have forgotten everything when it is started again: so
+    its death ends the run. Who declares one with a `directory` may have it restarted.
+    """
+    asking = [here for here, port in _unconnected(spec, signatures) if port.asks_arbiter]
+    arbiter = _arbiter_of(spec, signatures)
+    if not asking or (arbiter is None and _is_unknown(spec, signatures)):
+        return spec
+    daemons = spec.daemons
+    if arbiter is None:
+        arbiter = _free_name(spec, _ARBITER_NAME)
+        daemons = (*daemons, DaemonSpec(name=arbiter, process=arbiter, run=ARBITER))
+    return _connected(spec, daemons, asking, PortRef(arbiter, CLIENTS))
+
+
+def _connected(
+    spec: PipelineSpec, daemons: tuple[DaemonSpec, ...], asking: Sequence[PortRef], reader: PortRef
+) -> PipelineSpec:
+    """With an entry for each of these ports to the one that serves it."""
     taken = {channel.name for channel in spec.channels}
     channels = [
-        ChannelSpec(
-            name=_free(f"{port.daemon}-{port.port}", taken), writer=port, reader=PortRef(clock, CLIENTS), keep="taken"
-        )
+        ChannelSpec(name=_free(f"{port.daemon}-{port.port}", taken), writer=port, reader=reader, keep="taken")
         for port in asking
     ]
     return msgspec.structs.replace(spec, daemons=daemons, channels=(*spec.channels, *channels))
@@ -75,9 +99,16 @@ def faults(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Iterator[
     """What is wrong with what is asked of a clock, as far as nobody but a clock would know."""
     clocks = [daemon.name for daemon in spec.daemons if _serves(daemon, signatures)]
     watched = any(channel.stale_after is not None for channel in spec.channels)
-    if len(clocks) > 1 and (watched or any(_unconnected(spec, signatures))):
+    asking = [port for _, port in _unconnected(spec, signatures)]
+    if len(clocks) > 1 and (watched or any(port.asks_clock for port in asking)):
         said = f"is one clock of several, {', '.join(clocks)}, and nobody has said whom it serves; leave one of them"
         yield Fault(spec.file, f"daemons.{clocks[-1]}.run", said)
+    arbiters = [daemon.name for daemon in spec.daemons if _serves(daemon, signatures, "lease_clients")]
+    if len(arbiters) > 1 and any(port.asks_arbiter for port in asking):
+        said = (
+            f"is one arbiter of several, {', '.join(arbiters)}, and nobody has said whom it serves; leave one of them"
+        )
+        yield Fault(spec.file, f"daemons.{arbiters[-1]}.run", said)
     for daemon in spec.daemons:
         for port in signatures.get(daemon.name, Signature()).ports:
             if port.clock == "planes" and not port.optional and not watched:
@@ -85,14 +116,14 @@ def faults(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Iterator[
                 yield Fault(spec.file, f"daemons.{daemon.name}.{port.name}", said)
 
 
-def _unconnected(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Iterator[PortRef]:
-    """The ports that ask a clock, and nobody has said which."""
+def _unconnected(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Iterator[tuple[PortRef, Port]]:
+    """The ports that ask a clock or an arbiter, and nobody has said which."""
     connected = {channel.writer for channel in spec.channels}
     for daemon in spec.daemons:
         for port in signatures.get(daemon.name, Signature()).ports:
             here = PortRef(daemon.name, port.name)
-            if port.asks_clock and here not in connected:
-                yield here
+            if (port.asks_clock or port.asks_arbiter) and here not in connected:
+                yield here, port
 
 
 def _clock_of(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> str | None:
@@ -100,9 +131,14 @@ def _clock_of(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> str | 
     return next((daemon.name for daemon in spec.daemons if daemon.is_system and _serves(daemon, signatures)), None)
 
 
-def _serves(daemon: DaemonSpec, signatures: Mapping[str, Signature]) -> bool:
+def _arbiter_of(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> str | None:
+    """The first daemon that is an arbiter. One with a journal or rules of its own may be a user's."""
+    return next((one.name for one in spec.daemons if _serves(one, signatures, "lease_clients")), None)
+
+
+def _serves(daemon: DaemonSpec, signatures: Mapping[str, Signature], kind: ClockPort = "clients") -> bool:
     signature = signatures.get(daemon.name)
-    return signature is not None and any(port.clock == "clients" for port in signature.ports)
+    return signature is not None and any(port.clock == kind for port in signature.ports)
 
 
 def _is_unknown(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> bool:

@@ -277,7 +277,7 @@ def _doubled_ends(spec: PipelineSpec, signatures: Signatures) -> Said:
 def _cure(side: str, port: Port) -> str:
     """What to do about a second channel at a port."""
     if port.clock is not None:
-        return "one clock serves it"
+        return "one clock or arbiter serves it"
     if port.reply is not None:
         return "let it be a list of Caller" if side == "from" else "let it be a list of Calls, to serve several"
     return f'put run = "geartrain.recipes:{"Tee" if side == "from" else "Merge"}" between'
@@ -426,10 +426,16 @@ def _meetings(channel: ChannelSpec, writer: PortRef, sent: Port, reader: PortRef
 
 def _kinds_that_do_not_meet(spec: PipelineSpec, signatures: Signatures) -> Said:
     for channel, writer, sent, reader, expected in _both_ports(spec, signatures):
-        if (sent.reply is None) != (expected.reply is None) or (sent.clock is None) != (expected.clock is None):
+        is_one_kind = (sent.reply is None) == (expected.reply is None) and (sent.clock is None) == (
+            expected.clock is None
+        )
+        is_leased = sent.clock == "leases" or expected.clock == "lease_clients"
+        if not is_one_kind or (is_leased and (sent.clock, expected.clock) != ("leases", "lease_clients")):
             goes = "Caller goes with Calls, and SendStream with ReceiveStream"
             if sent.clock != expected.clock:
                 goes = "Deadlines and Planes go with a clock, as geartrain.actors:ReactorClock"
+                if is_leased:
+                    goes = "Leases go with an arbiter, as geartrain.actors:LeaseArbiter"
             yield f"channels.{channel.name}", f"{writer} {sent.does}, {reader} {expected.does}; {goes}"
 
 
