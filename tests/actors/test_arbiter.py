@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
@@ -12,6 +13,7 @@ from geartrain import Context, Daemon, LeaseLost, LeaseRefused, SimClock, Superv
 from geartrain.actors.arbiter import LeaseArbiter, recovered
 from geartrain.engine.leases import LeaseChannel, Leases, open_leases
 from geartrain.errors import JournalDamaged
+from geartrain.faces.lease import story
 from geartrain.ports.journal import Journal, MemoryJournal
 from geartrain.rules.lease_words import Release
 
@@ -335,3 +337,21 @@ def test_a_journal_of_something_else_is_not_taken_for_one_of_leases() -> None:
     journal.sync()
     with pytest.raises(JournalDamaged, match="record 1"):
         recovered(journal)
+
+
+@both_loops
+def test_with_a_directory_who_was_refused_and_why_can_be_read_afterwards(loop: Loop, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            pairs = [open_leases(name=name) for name in ("left", "right")]
+            supervisor.add(LeaseArbiter([pair.client for pair in pairs], directory=tmp_path / "leases"))
+            async with pairs[0].leases.hold("cell"):
+                with pytest.raises(LeaseRefused):
+                    async with pairs[1].leases.hold("cell/arm"):
+                        raise AssertionError
+            await supervisor.stop()
+
+    anyio.run(main, backend=loop)
+    lines = story(tmp_path / "leases", "cell")
+    assert [line.what for line in lines] == ["granted", "refused", "released"]
+    assert "conflict: it is taken" in lines[1].said

@@ -7,11 +7,12 @@ import pytest
 
 from geartrain.errors import BadValue, JournalDamaged, PlaceRefused
 from geartrain.faces.lease import Wanted, compacted, standing, story
-from geartrain.ports.file_journal import FileJournal
+from geartrain.ports.file_journal import SEGMENT_BYTES, FileJournal
 from geartrain.ports.lease_audit import AuditLog
+from geartrain.ports.process_table import boot_id
 from geartrain.rules.journal_frames import FRAMES_AT, segment_name
 from geartrain.rules.lease import State
-from geartrain.rules.lease_ledger import encode
+from geartrain.rules.lease_ledger import encode, encode_snapshot
 from geartrain.rules.lease_words import (
     Acquire,
     Begin,
@@ -35,8 +36,8 @@ LEFT, RIGHT = Claim("workcell/left"), Claim("workcell/right")
 class Arbiter:
     """Decides, and writes it down."""
 
-    def __init__(self, folder: Path) -> None:
-        self.journal = FileJournal(folder)
+    def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.journal = FileJournal(folder, segment_bytes=segment_bytes)
         self.audit = AuditLog(folder)
         self.state = State()
 
@@ -159,6 +160,22 @@ def test_who_was_refused_and_why_stands_where_it_happened(tmp_path: Path) -> Non
     assert [line.what for line in lines][3:] == ["granted", "refused", "granted"]
     assert lines[4].said.startswith("conflict: it is taken: lease 4 of session 2 on 'workcell/left' (x)")
     assert [line.what for line in story(tmp_path, "workcell/left")] == ["granted", "refused"]
+
+
+def test_behind_a_snapshot_what_happened_in_this_boot_is_dated_by_what_the_clocks_say_now(tmp_path: Path) -> None:
+    for boot, is_dated in ((boot_id(), True), ("another", False)):
+        folder = tmp_path / boot
+        arbiter = Arbiter(folder, segment_bytes=16384)
+        arbiter.tell(Begin(boot, NOON_NS), 10)
+        (opened,) = arbiter.tell(Open("a secret", "arm", 600 * S), 11)
+        for number in range(1, 400):
+            arbiter.tell(Acquire(opened.session, number, (LEFT,), S, bind="ttl"), 10 + 2 * number)  # type: ignore[attr-defined]
+            if number == 200:
+                arbiter.journal.snapshot(arbiter.state.revision, encode_snapshot(arbiter.state.ledger.snapshot()))
+        arbiter.journal.close()
+        lines = story(folder)
+        assert lines[0].revision > 1, "the start is not kept any more"
+        assert all(bool(line.at) == is_dated for line in lines)
 
 
 def test_a_note_is_no_record(tmp_path: Path) -> None:

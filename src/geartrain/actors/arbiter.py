@@ -27,9 +27,10 @@ from geartrain.engine.signal import Bell
 from geartrain.errors import BadValue, ChannelClosed, GeartrainError, JournalDamaged, PeerLost, WouldBlock
 from geartrain.ports.clock import Clock
 from geartrain.ports.journal import Journal, MemoryJournal
+from geartrain.ports.lease_audit import AuditLog
 from geartrain.rules.lease import State, Terms, decide
 from geartrain.rules.lease_ledger import Ledger, apply, decode, decode_snapshot, encode, encode_snapshot
-from geartrain.rules.lease_words import Asked, Begin, Close, Command, Hello, Open, Opened, Refusal, Tick, Told
+from geartrain.rules.lease_words import Asked, Audit, Begin, Close, Command, Hello, Open, Opened, Refusal, Tick, Told
 from geartrain.rules.regions import Case
 
 # After so many records what they came to is kept in their place.
@@ -86,7 +87,8 @@ class Bench:
 
     def __init__(self, journal: Journal, terms: Terms, clock: Clock, boot: str, wall_ns: int) -> None:
         self.state = State(recovered(journal), terms)
-        self.audit: deque[object] = deque(maxlen=1000)
+        # The last of it, until it is written down.
+        self.audit: deque[Audit] = deque(maxlen=1000)
         self.decided = Bell()
         self._journal = journal
         self._clock = clock
@@ -94,6 +96,8 @@ class Bench:
         # With the revision that must be durable first.
         self._pending: deque[tuple[int, Desk, Told]] = deque()
         self.decide(Begin(boot, wall_ns), None)
+        # As its record dates all that follows.
+        self._wall_ns = wall_ns - self.state.now_ns
 
     @property
     def has_replies(self) -> bool:
@@ -143,6 +147,12 @@ class Bench:
             _, desk, reply = self._pending.popleft()
             desk.tell(reply)
 
+    def write_audit(self, log: AuditLog | None) -> None:
+        """For those who ask afterwards: after the answers, which nothing of this holds up."""
+        while log is not None and self.audit:
+            audit = self.audit.popleft()
+            log.write(self._wall_ns + audit.at_ns, audit)
+
 
 class LeaseArbiter(Daemon):
     """The arbiter of a pipeline. `clients` are those who take `Leases`; the pipeline connects them.
@@ -178,7 +188,13 @@ class LeaseArbiter(Daemon):
             for said in journal.said:
                 ctx.logger.warning("%s", said)
             bench = Bench(journal, self.terms, ctx.clock, *self._life())
-            await self._serve(ctx, bench, journal, Hello(known))
+            log = None if self.directory is None else AuditLog(self.directory)
+            try:
+                await self._serve(ctx, bench, journal, log, Hello(known))
+            finally:
+                bench.write_audit(log)
+                if log is not None:
+                    log.close()
         finally:
             journal.close()
 
@@ -186,14 +202,14 @@ class LeaseArbiter(Daemon):
         """Which boot of the machine this is, and what the wall clock says; without a journal nobody asks."""
         return ("", 0) if self.directory is None else (_BOOT_ID.read_text().strip(), time.time_ns())
 
-    async def _serve(self, ctx: Context, bench: Bench, journal: Journal, hello: Hello) -> None:
+    async def _serve(self, ctx: Context, bench: Bench, journal: Journal, log: AuditLog | None, hello: Hello) -> None:
         async with anyio.create_task_group() as tasks:
             for desk in [Desk(client) for client in self.clients]:
                 desk.tell(hello)
                 start_in_turn(tasks, desk.hand_over)
                 start_in_turn(tasks, _listen, bench, desk)
             start_in_turn(tasks, _keep_time, bench, ctx.clock)
-            start_in_turn(tasks, _keep_journal, bench, journal)
+            start_in_turn(tasks, _keep_journal, bench, journal, log)
             await ctx.stop_event.wait()
             tasks.cancel_scope.cancel()
         for client in self.clients:
@@ -224,7 +240,7 @@ async def _keep_time(bench: Bench, clock: Clock) -> None:
                 await bench.decided.wait()
 
 
-async def _keep_journal(bench: Bench, journal: Journal) -> None:
+async def _keep_journal(bench: Bench, journal: Journal, log: AuditLog | None) -> None:
     """Make durable what was decided, all of it at once, and only then tell it."""
     kept = journal.state.revision if journal.state else 0
     while True:
@@ -235,6 +251,7 @@ async def _keep_journal(bench: Bench, journal: Journal) -> None:
             else:
                 await journal.committed(journal.revision)
             bench.release_replies()
+            bench.write_audit(log)
             if journal.revision - kept >= _SNAPSHOT_EVERY and not isinstance(journal, MemoryJournal):
                 kept = bench.state.revision
                 state = encode_snapshot(bench.state.ledger.snapshot())

@@ -3,6 +3,7 @@
 Nothing is asked and nothing is written but by `compacted`, which becomes the one writer for a moment.
 """
 
+import time
 from bisect import insort_right
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,11 @@ from typing import TypeVar
 from msgspec import Struct
 
 from geartrain.errors import BadValue, GeartrainError, JournalDamaged, PlaceRefused
+from geartrain.ports.clock import mono_ns
 from geartrain.ports.file_journal import FileJournal, Found, Kept, read_kept, records_kept, told_of_the_rest
 from geartrain.ports.fs import RealFs
 from geartrain.ports.lease_audit import read_audit
+from geartrain.ports.process_table import boot_id
 from geartrain.rules.durations import duration_text
 from geartrain.rules.journal_frames import snapshot_name
 from geartrain.rules.lease_audit import Audited
@@ -118,31 +121,33 @@ def _standing(folder: Path) -> Standing:
 
 def story(folder: Path, region: str | None = None) -> list[Line]:
     """All that is still kept of what has happened and of what was refused; with a region, what touches it."""
-    lines = _looked(lambda folder: list(_changes(folder)), folder)
-    audited = [_audited_line(audited) for audited in read_audit(folder)]
+    dated = _looked(lambda folder: list(_changes(folder)), folder)
     # Records keep their order, whatever a wall clock says: what changed nothing goes between them by its date.
-    for line in audited:
-        insort_right(lines, line, key=lambda each: each.at)
+    for audited in read_audit(folder):
+        insort_right(dated, (audited.wall_ns, _audited_line(audited)), key=lambda one: one[0])
+    lines = [line for _, line in dated]
     if region is None:
         return lines
     key = key_of(canonical(region))
     return [line for line in lines if any(meet(key, key_of(wanted.region)) for wanted in line.regions)]
 
 
-def _changes(folder: Path) -> Iterator[Line]:
+def _changes(folder: Path) -> Iterator[tuple[int, Line]]:
+    """What each record says, and its date in wall time."""
     fs, kept = _kept(folder)
     whole = kept.segments[0].block.first == 1
     ledger = Ledger() if whole else _ledger_before(kept)
-    dated = _Dates()
+    dated = _Dates(ledger.boot)
     for found in records_kept(fs, kept):
         if found.record.revision <= ledger.revision:
             continue
         record = _decoded(found)
         dated.see(record)
         # Before it is applied, which may end the lease it is about.
-        line = _line(found.record.revision, record, ledger, dated.of(record))
+        wall_ns = dated.wall_ns(record)
+        line = _line(found.record.revision, record, ledger, _date(wall_ns))
         _apply(ledger, record, found)
-        yield line
+        yield wall_ns, line
 
 
 def compacted(folder: Path) -> Compacted:
@@ -216,22 +221,26 @@ def _apply(ledger: Ledger, record: Record, found: Found) -> None:
 
 
 class _Dates:
-    """Wall time of records: that of the last start of an arbiter, and what has passed since."""
+    """Wall time of records: that of the last start of an arbiter, and what has passed since.
 
-    def __init__(self) -> None:
-        self._began: Began | None = None
+    Of records whose start is no longer kept, if it was in this boot, by what the clocks say now. Others have none.
+    """
+
+    def __init__(self, boot: str) -> None:
+        self._offset_ns = time.time_ns() - mono_ns() if boot and boot == boot_id() else None
 
     def see(self, record: Record) -> None:
         if isinstance(record, Began):
-            self._began = record
+            self._offset_ns = record.wall_ns - record.at_ns
 
-    def of(self, record: Record) -> str:
-        if self._began is None:
-            return ""
-        return _date(self._began.wall_ns + record.at_ns - self._began.at_ns)
+    def wall_ns(self, record: Record) -> int:
+        """0 of none."""
+        return 0 if self._offset_ns is None else self._offset_ns + record.at_ns
 
 
 def _date(wall_ns: int) -> str:
+    if not wall_ns:
+        return ""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1000)
     return moment.isoformat(timespec="milliseconds")
 
