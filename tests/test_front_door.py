@@ -72,4 +72,6 @@ def test_the_built_wheel_holds_what_an_editable_install_shows(tmp_path: Path) ->
     here |= {path.relative_to(root / "transports") for path in (root / "transports").rglob("*.py")}
     here |= {Path("geartrain/py.typed"), Path("geartrain_zmq/py.typed")}
     here |= {path.relative_to(root / "src") for path in (root / "src/geartrain/faces/template").iterdir()}
+    page = root / "src/geartrain/faces/web"
+    here |= {path.relative_to(root / "src") for path in page.rglob("*") if path.is_file()}
     assert held == {str(path) for path in here}

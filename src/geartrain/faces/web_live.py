@@ -59,6 +59,9 @@ class LiveDaemon(Struct, frozen=True, kw_only=True):
     ewma_s: float | None = None
     min_s: float | None = None
     max_s: float | None = None
+    # Half of its bodies, and 99 of 100, took no longer.
+    p50_s: float | None = None
+    p99_s: float | None = None
     period_s: float | None = None
     actual_period_s: float | None = None
     jitter_s: float | None = None

@@ -1,16 +1,20 @@
 """What an observer has seen, as the page reads it (`web_live.py`): times of day and seconds, and null for "not now"."""
 
+from collections.abc import Mapping
+
 from geartrain.faces.web_live import Edge, Graph, Live, LiveChannel, LiveDaemon, LiveFault, LiveProcess, Node
 from geartrain.rules.counts import ChannelCounts
 from geartrain.rules.layers import layers
 from geartrain.rules.lookout import Moment
 from geartrain.rules.pipeline import PipelineSpec
 from geartrain.rules.readings import Poll
+from geartrain.rules.slots import quantile_ns
 from geartrain.rules.view import Entity, EntityFault, Liveness, Timing, View
 
 
-def live_of(view: View) -> Live:
-    """Everything at the moment of this view."""
+def live_of(view: View, buckets: Mapping[str, tuple[int, ...]] | None = None) -> Live:
+    """Everything at the moment of this view. `buckets` say how long the bodies of a daemon took (`rules/slots.py`)."""
+    took = buckets or {}
     moment, reading = view.moment, view.moment.reading
     polls = {poll.process.process: poll for poll in reading.processes}
     (area,) = view.of_kind("area")
@@ -22,7 +26,7 @@ def live_of(view: View) -> Live:
         alive=reading.alive,
         health=_health(area),
         processes=tuple(_process(component, polls[component.name], moment) for component in view.of_kind("component")),
-        daemons=tuple(_daemon(app, view) for app in view.of_kind("app")),
+        daemons=tuple(_daemon(app, view, took.get(app.name, ())) for app in view.of_kind("app")),
         channels=tuple(_channel(counts, moment) for counts in moment.channels),
         faults=tuple(map(_fault, view.faults)),
         warnings=(*reading.unreadable, *(f"waits in a circle: {circle}" for circle in moment.circles)),
@@ -68,7 +72,7 @@ def _process(component: Entity, poll: Poll, moment: Moment) -> LiveProcess:
     )
 
 
-def _daemon(app: Entity, view: View) -> LiveDaemon:
+def _daemon(app: Entity, view: View, buckets: tuple[int, ...]) -> LiveDaemon:
     known = view.snapshot(app)
     liveness, timing = known["liveness"], known["timing"]
     assert isinstance(liveness, Liveness)
@@ -96,6 +100,8 @@ def _daemon(app: Entity, view: View) -> LiveDaemon:
         ewma_s=_seconds(timing.ewma_ns),
         min_s=_seconds(timing.min_ns),
         max_s=_seconds(timing.max_ns),
+        p50_s=_seconds(quantile_ns(buckets, 0.5)),
+        p99_s=_seconds(quantile_ns(buckets, 0.99)),
         period_s=_seconds(timing.period_ns),
         actual_period_s=_seconds(timing.actual_period_ns),
         jitter_s=_seconds(timing.jitter_ns),
