@@ -378,6 +378,9 @@ def test_a_live_run_tells_how_it_is_and_is_restarted_killed_and_stopped(running:
         assert told_here("ps").stdout.startswith("DAEMON ")
 
         assert "there is no daemon 'snk'; did you mean 'sink'?" in told_here("kill", "snk").stderr
+        refused = told_here("clear", "sink")
+        assert "daemon 'sink' is not held: its body is entered at each tick" in refused.stderr
+        assert refused.returncode == 2
         assert told_here("stop").returncode == 0
         assert live.ends()[0] == 0
 

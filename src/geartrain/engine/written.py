@@ -66,7 +66,7 @@ class Written(Observer):
 
     def _is_held(self, daemon: str, held: Held, took_ns: int = 0) -> None:
         if (slot := self._slot(daemon)) is not None:
-            slot.is_held(held, time.monotonic_ns() if held else 0, took_ns)
+            slot.is_held(held, time.monotonic_ns(), took_ns)
 
     # -- hooks ------------------------------------------------------------------------------------------------------
 
@@ -111,7 +111,8 @@ class Written(Observer):
         self._is_held(daemon, Held.WITH_ITS_PROCESS)
 
     def on_daemon_released(self, daemon: str) -> None:
-        self._is_held(daemon, Held.NOT)
+        if (slot := self._slot(daemon)) is not None:
+            slot.is_free()
 
     def on_executor_held(self, daemon: str, took_ns: int, budget_ns: int) -> None:
         self._slots.is_over_budget(time.monotonic_ns(), took_ns)

@@ -319,6 +319,10 @@ class DaemonSlot(_Slot):
     def held(self) -> int:
         return self._record[_HELD]
 
+    def is_free(self) -> None:
+        """Its body is entered again. How long the one took by which it was held stays, to be told with its count."""
+        self.is_held(Held.NOT, 0, self._record[_HELD_TOOK])
+
     def is_held(self, held: Held, since_ns: int, took_ns: int) -> None:
         """Its body is not entered from now on; or is again."""
         record = self._record

@@ -61,7 +61,7 @@ def _of_daemon(poll: Poll, slot: DaemonReading, now_ns: int, limits: Limits) -> 
                       lasts=failed)  # fmt: skip
     held = slot.held == Held.OVER_BUDGET
     if held or slot.overruns:
-        took_ns = slot.held_took_ns if held else slot.last_ns
+        took_ns = slot.held_took_ns or slot.last_ns
         said = f"its body took {_ms(took_ns)}, and may take {_ms(slot.budget_ns)}"
         yield Symptom(key=FaultKey(slot.daemon, FaultCode.TASK_BUDGET_EXCEEDED), frame=slot, said=said,
                       total=slot.overruns, lasts=held)  # fmt: skip
