@@ -100,7 +100,7 @@ class PretendSource:
     """What an observer would tell."""
 
     graph = GRAPH
-    poll_s = 0.002
+    look_s = 0.002
 
     def logs(self, process: str, tail: int) -> Logs:
         lines = [LogLine(stream="out", text=f"line {number}") for number in range(500)]

@@ -66,7 +66,7 @@ class Metrics(Collector):
 
     def _of_gateway(self) -> Iterator[Metric]:
         tally = self._tally
-        yield _gauge("observer_poll_seconds", "How long the last look took.", (), [((), self._source.poll_s)])
+        yield _gauge("observer_poll_seconds", "How long the last look took.", (), [((), self._source.look_s)])
         yield _counter("gateway_requests", "Requests met.", (), [((), tally.requests)])
         yield _counter("gateway_refused", "Told to come again: all places taken.", (), [((), tally.refused)])
         yield _counter("gateway_denied", "Wrong host, origin or token, or too big.", (), [((), tally.denied)])

@@ -181,7 +181,7 @@ class Routes:
             "timestamp": time.time(),
             "warnings": warnings,
             "x-medkit": {
-                "look": None if live is None else live.look, "look_age_s": age_s, "poll_s": self._source.poll_s,
+                "look": None if live is None else live.look, "look_age_s": age_s, "look_s": self._source.look_s,
                 "connections": tally.connections, "streams": self.places.taken, "streams_max": self.places.most,
                 "requests_total": tally.requests, "refused_total": tally.refused, "denied_total": tally.denied,
                 "slow_clients_total": tally.slow, "broken_connections_total": tally.broken,

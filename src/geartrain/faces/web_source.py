@@ -18,7 +18,5 @@ class Source(Protocol):
         """How long bodies took, by daemon, as counts of the buckets of `rules/slots.py`."""
         ...
 
-    @property
-    def poll_s(self) -> float:
-        """How long the last look took."""
-        ...
+    # How long the last look took.
+    look_s: float

@@ -40,7 +40,7 @@ HUNG_AFTER_S = 10.0
 HEALTHY_S = 30.0
 
 # Where the system daemons are, as text: "geartrain.actors:ReactorClock".
-_SYSTEM = ("geartrain.actors:", "geartrain.actors.")
+_SYSTEM = ("geartrain.actors:", "geartrain.actors.", "geartrain.faces.gateway:")
 
 MAXSIZE = 64
 MAX_BYTES = 64 * 1024 * 1024
