@@ -12,7 +12,7 @@ import pytest
 from geartrain import LeaseArbiter, Pipeline
 from geartrain.engine.launcher import Launcher
 from geartrain.errors import BadValue
-from tests.walks.leasing import Arm, Doomed
+from tests.walks.leasing import Arm, Doomed, Frozen, Next
 
 PATIENCE_S = 40
 
@@ -110,3 +110,22 @@ async def test_an_arbiter_that_is_killed_over_and_over_gives_the_cell_to_one_at_
     assert killed > 2
     found = visits(ledger)
     assert sorted(who for who, _ in found) == sorted(["arm0", "arm1", "arm2"] * 15)
+
+
+async def test_a_holder_that_is_frozen_for_twice_its_time_writes_nothing_when_it_wakes(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    """Whoever is stopped cannot know; the resource does. Its block is cancelled as soon as its loop turns again."""
+    ledger, rounds = tmp_path / "ledger", 4
+    pipeline = Pipeline("leasing", backend=anyio_backend)
+    for kind, name in ((Frozen, "frozen"), (Next, "next")):
+        pipeline.add(kind, name=name, config={"ledger": str(ledger), "rounds": rounds, "ttl_s": 0.4})
+    pipeline.process("frozen", hung_after=None)
+    await run(pipeline)
+    lines = [line.split() for line in ledger.read_text().splitlines()]
+    written = [(who, int(token)) for what, who, token in lines if what == "written"]
+    fenced = [(who, int(token)) for what, who, token in lines if what == "fenced"]
+    assert [who for who, _ in written] == ["frozen", "next"] * rounds
+    assert [token for _, token in written] == sorted(token for _, token in written)
+    assert fenced == [("late", token) for who, token in written if who == "frozen"]
+    assert [what for what, *_ in lines].count("knows") == rounds
