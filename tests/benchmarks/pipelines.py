@@ -5,6 +5,7 @@
     python pipelines.py stop    asyncio 4          s from a stop until nothing is left of them
     python pipelines.py up | down | idle  asyncio 1000     that many daemons in four processes: s, s, % of a CPU
     python pipelines.py flow    asyncio 1.0        items per second from one process of a pipeline to another
+    python pipelines.py watched asyncio 1.0        the same, beside an observer
 
 Moments are of the machine's monotonic clock, which all its processes share, and are written down where they happen.
 """
@@ -21,6 +22,7 @@ import anyio
 from msgspec import Struct
 
 from geartrain import Context, Daemon, Pipeline, ReceiveStream, RestartPolicy, SendStream, daemon
+from geartrain.actors.observer import ExecutorObserver
 
 if TYPE_CHECKING:
     from geartrain.engine.launcher import Launcher
@@ -206,11 +208,13 @@ def cpu_s(pids: set[int | None]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-async def flow(loop: Loop, note: Path, seconds: float) -> float:
+async def flow(loop: Loop, note: Path, seconds: float, *, watched: bool = False) -> float:
     pipeline = Pipeline("flow", backend=loop, spares=0)
     pipeline.add(flood, name="flood", config={"seconds": seconds})
     pipeline.add(drain, name="drain", config={"note": str(note)})
     pipeline.connect("flood.out", "drain.inp", maxsize=256)
+    if watched:
+        pipeline.add(ExecutorObserver, name="observer")
     await launched(pipeline).live()
     return float(await anyio.Path(note).read_text())
 
@@ -226,6 +230,8 @@ async def measured(what: str, loop: Loop, amount: float, folder: Path) -> float:
             return await stop(loop, note, int(amount))
         case "flow":
             return await flow(loop, note, amount)
+        case "watched":
+            return await flow(loop, note, amount, watched=True)
         case _:
             return await many(loop, int(amount), what)
 

@@ -393,9 +393,9 @@ class Pipeline:
         """The pipeline as it runs, and what is wrong with it."""
         signatures, unloadable = self._look(self._spec.daemons)
         spec = system.completed(self._spec, signatures)
-        added, _ = self._look([daemon for daemon in spec.daemons if daemon not in self._spec.daemons])
+        added, missing = self._look([daemon for daemon in spec.daemons if daemon not in self._spec.daemons])
         asked = system.faults(self._spec, signatures)
-        return spec, (*self._faults, *unloadable, *asked, *wiring.check(spec, signatures | added))
+        return spec, (*self._faults, *unloadable, *missing, *asked, *wiring.check(spec, signatures | added))
 
     def checked(self) -> Mapping[str, Target]:
         """The class or function of each daemon that is one; `PipelineFaulty` with everything that is wrong."""
