@@ -290,8 +290,8 @@ async def test_budgets_need_no_observer_and_are_in_the_log(caplog: pytest.LogCap
             sup.clear_fault("ctrl")
             await sup.stop(grace=0)
     assert entered == [0.005]
-    assert "daemon 'ctrl' is held until its fault is cleared: a body took 3ms, and may take 1ms" in caplog.text
-    assert "all daemons are held until the fault of the executor is cleared: a body of 'ctrl' took 3ms" in caplog.text
+    assert "daemon 'ctrl' is held until its fault is cleared: a body took 3 ms, and may take 1 ms" in caplog.text
+    assert "all daemons are held until the fault of the executor is cleared: a body of 'ctrl' took 3 ms" in caplog.text
     assert "daemon 'ctrl' is held no more" in caplog.text
 
 

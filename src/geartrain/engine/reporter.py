@@ -19,7 +19,6 @@ from geartrain.rules.budgets import (
     Joined,
     Overran,
 )
-from geartrain.rules.durations import duration_text
 from geartrain.rules.lifecycle import DaemonFailurePhase, End, Pause
 from geartrain.rules.orders import ERROR_MOST, REPORT_TRACE_MOST, Report
 
@@ -136,8 +135,7 @@ class Reporter:
 
 
 def _too_long(hold: Hold) -> str:
-    took, budget = duration_text(hold.took_ns / 1e9), duration_text(hold.budget_ns / 1e9)
-    return f"took {took}, and may take {budget}"
+    return f"took {hold.took_ns / 1e6:g} ms, and may take {hold.budget_ns / 1e6:g} ms"
 
 
 def _tell_of_budgets(observer: Observer, fact: Fact) -> None:
