@@ -393,6 +393,16 @@ def _observing(effort: Effort) -> Iterator[Figure]:
             peer=None,
             wanted=MedianBelow(limit),
         )
+    for loop in LOOPS:
+        yield Figure(
+            what="observing: items at maxsize 256, beside an observer (peer: without one)",
+            loop=loop,
+            unit="/s",
+            rounds=effort.pairs,
+            geartrain=_pipeline("watched", loop, effort.remote_seconds),
+            peer=_pipeline("flow", loop, effort.remote_seconds),
+            wanted=RatioAtLeast(0.97),
+        )
 
 
 def _journal(effort: Effort) -> Iterator[Figure]:
