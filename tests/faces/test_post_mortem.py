@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from geartrain.faces.post_mortem import LINES_TOLD
+from geartrain.rules.readings import Held
 from tests.faces.conftest import Told
 from tests.faces.remains import RUN, Remains
 
@@ -63,6 +65,16 @@ def test_one_of_several_items_is_told_where_the_reader_is_too_fast_to_say_which(
     detector.counts(in_hand=38, may_have=41)
     detector.ended(signal=signal.SIGSEGV)
     assert "one of items 38 to 41 of frames" in told_here("post-mortem").stdout
+
+
+def test_a_daemon_that_is_held_back_says_by_what_and_the_run_is_not_well(told_here: Told) -> None:
+    remains = Remains(alive=True)
+    detector = remains.begins("detector")
+    detector.daemon.has_budget(5_000_000)
+    detector.daemon.is_held(Held.OVER_BUDGET, time.monotonic_ns(), 12_000_000)
+    text = told_here("post-mortem").stdout
+    assert "held back       a body took 12ms and may take 5ms, since " in text
+    assert "not all is well" in text.splitlines()[0]
 
 
 def test_the_last_lines_of_who_died_are_told_and_steer_no_terminal(told_here: Told) -> None:

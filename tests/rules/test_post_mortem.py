@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
-from geartrain.rules.post_mortem import Ending, Holding, Line, Owing, PostMortem, RunState, Waiting, examine
-from geartrain.rules.readings import DaemonReading, EndReading, Phase, Poll, ProcessReading, SlotState
+from geartrain.rules.post_mortem import Ending, HeldBack, Holding, Line, Owing, PostMortem, RunState, Waiting, examine
+from geartrain.rules.readings import DaemonReading, EndReading, Held, Phase, Poll, ProcessReading, SlotState
 from geartrain.rules.run_memory import Event, RunAbout, RunReading, What
 
 S = 1_000_000_000
@@ -108,6 +108,15 @@ def test_where_in_its_life_a_daemon_was_is_told(state: SlotState, phase: Phase, 
     assert found.where == where
 
 
+def test_who_was_held_back_says_since_when_and_for_what() -> None:
+    own = working("camera", held=Held.OVER_BUDGET, held_since_ns=3 * S, held_took_ns=9 * S, budget_ns=5 * S)
+    (found,) = told(poll("camera", daemon=own)).processes[0].last.daemons
+    assert found.held == HeldBack(False, AHEAD + 3 * S, 9.0, 5.0)
+    with_all = working("camera", held=Held.WITH_ITS_PROCESS, held_since_ns=3 * S)
+    (found,) = told(poll("camera", daemon=with_all, budget_ns=S, fault_took_ns=2 * S)).processes[0].last.daemons
+    assert found.held == HeldBack(True, AHEAD + 3 * S, 2.0, 1.0)
+
+
 # -- ends -------------------------------------------------------------------------------------------------------------
 
 READS = EndReading("frames", "detector", False, 8, accepted=20, taken=19, stable=19)
@@ -174,6 +183,18 @@ def test_the_first_failure_that_nobody_made_good_is_the_cause() -> None:
     first = told(poll("camera"), poll("detector"), events=events).first
     assert first is not None
     assert (first.daemon, first.said) == ("detector", "OSError: the lens is dirty (in run)")
+
+
+def test_who_is_to_be_ignored_is_the_cause_only_where_nobody_else_is() -> None:
+    ignored = replace(SPEC.daemons[0], on_error="ignore")
+    about = replace(ABOUT, spec=replace(SPEC, daemons=(ignored, SPEC.daemons[1])))
+    reading = RunReading(about=about, now_ns=6 * S, alive=False, processes=(poll("camera"), poll("detector")))
+    camera, detector = event(2, "failed", "camera", "OSError"), event(3, "failed", "detector", "OSError")
+    alone, both = (examine(reading, {}, events, {}, str).first for events in ([camera], [camera, detector]))
+    assert alone is not None
+    assert both is not None
+    assert (alone.daemon, alone.is_ignored) == ("camera", True)
+    assert (both.daemon, both.is_ignored) == ("detector", False)
 
 
 def test_who_does_not_end_after_the_run_was_told_to_stop_is_no_cause_but_is_told_as_such() -> None:

@@ -2,65 +2,18 @@
 
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable
 
 import anyio
 import msgspec
 import pytest
 
-from geartrain.errors import SlotsUnreadable
 from geartrain.faces.command_line import main
 from geartrain.faces.post_mortem import found
-from geartrain.ports.process_table import below, signal_all
-from geartrain.ports.run_directory import kept_states
-from geartrain.ports.run_memory import RunMemory
 from geartrain.rules.post_mortem import Ending, Holding, Owing, RunState
-from geartrain.rules.readings import EndReading
+from tests.walks.standing import Loop, kill_all, running, until_it_stands
 
-ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 30
-
-Loop = Literal["asyncio", "trio"]
-
-
-@contextmanager
-def running(loop: Loop) -> Iterator["subprocess.Popen[bytes]"]:
-    words = (sys.executable, "-m", "geartrain", "run", "tests/walks/holding.toml", "--backend", loop)
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield process
-        finally:
-            kill_all(process.pid)
-
-
-def kill_all(guard: int) -> None:
-    """The guard, its twin, the launcher, and then those that do the work."""
-    signal_all([guard, *below(guard)], signal.SIGKILL)
-
-
-async def until_it_stands() -> RunMemory:
-    """Everybody waits for the last one, which has item 21 in hand."""
-    while True:
-        for state in kept_states():
-            try:
-                memory = RunMemory(state)
-                ends = {(end.channel, end.sends): end for _, end in memory.look().ends()}
-            except SlotsUnreadable:
-                continue
-            if len(ends) == 4 and stands(ends):
-                return memory
-            memory.close()
-        await anyio.sleep(0.01)
-
-
-def stands(ends: dict[tuple[str, bool], EndReading]) -> bool:
-    waits = [end.waits for end in ends.values() if end.sends]
-    return waits == [1, 1] and ends["objects", False].in_hand == 21
 
 
 async def test_after_a_kill_of_everybody_the_item_in_hand_and_what_is_unacknowledged_are_told(

@@ -16,11 +16,14 @@ from geartrain.errors import SlotsUnreadable
 from geartrain.ports.process import signal_name
 from geartrain.ports.run_memory import RunMemory
 from geartrain.ports.slots import SlotReader
+from geartrain.rules.durations import duration_text
+from geartrain.rules.health import Condition
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
 from geartrain.rules.post_mortem import (
     Cause,
     DaemonFound,
     Ending,
+    HeldBack,
     Holding,
     LifeFound,
     Line,
@@ -135,7 +138,7 @@ class _Page:
         self._has_details = True
 
     def run(self, told: PostMortem) -> None:
-        bad = told.first is not None or any(process.last.ending.is_bad for process in told.processes)
+        bad = told.first is not None or any(_is_bad(process.last) for process in told.processes)
         self._add(self._paint(f"{told.run} {_state(told, bad)}", _BOLD, _RED if bad else _GREEN))
         if told.first is not None:
             self._add(_cause(told.first, told.processes))
@@ -173,6 +176,8 @@ class _Page:
         if daemon.owes:
             yield 4, "unacknowledged", ", ".join(f"{owing.unacknowledged} of {owing.channel}" for owing in daemon.owes)
         yield from ((4, "waits", _waiting(waiting)) for waiting in daemon.waits)
+        if daemon.held is not None:
+            yield 4, "held back", _held(daemon.held)
         if daemon.last_error is not None:
             yield 4, "last error", _short(daemon.last_error)
 
@@ -196,14 +201,18 @@ def _state(told: PostMortem, bad: bool) -> str:
     match told.state:
         case RunState.ALIVE:
             return f"is alive, since {began}{'; not all is well' if bad else ', and all is well'}"
-        case RunState.OVER if told.first is not None:
+        case RunState.OVER if told.first is not None and not told.first.is_ignored:
             return f"failed; it ran from {began} to {ended}"
         case RunState.OVER if bad:
-            return f"was stopped, and not all ended by themselves; it ran from {began} to {ended}"
+            return f"ended, but not all was well; it ran from {began} to {ended}"
         case RunState.OVER:
             return f"ended well; it ran from {began} to {ended}"
         case RunState.KILLED:
             return f"was killed; it ran from {began}, its last sign of life is of {ended}"
+
+
+def _is_bad(last: LifeFound) -> bool:
+    return last.ending.is_bad or any(daemon.condition is Condition.FAULTED for daemon in last.daemons)
 
 
 def _cause(first: Cause, processes: Sequence[ProcessFound]) -> str:
@@ -254,6 +263,13 @@ def _waiting(waiting: Waiting) -> str:
     other = f", which {waiting.other} {verb}" if waiting.other else ""
     since = f", since {_time(waiting.since_wall_ns)}" if waiting.since_wall_ns else ""
     return what + other + since
+
+
+def _held(held: HeldBack) -> str:
+    whose = "a body of its process" if held.with_its_process else "a body"
+    may = "" if held.budget_s is None else f" and may take {duration_text(held.budget_s)}"
+    since = f", since {_time(held.since_wall_ns)}" if held.since_wall_ns else ""
+    return f"{whose} took {duration_text(held.took_s)}{may}{since}"
 
 
 def _life(life: LifeFound) -> str:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from geartrain.rules.health import Condition, Limits, classify
 from geartrain.rules.pipeline import PipelineSpec
-from geartrain.rules.readings import DaemonReading, EndReading, Phase, Poll, ProcessReading, SlotState
+from geartrain.rules.readings import DaemonReading, EndReading, Held, Phase, Poll, ProcessReading, SlotState
 from geartrain.rules.run_memory import Event, RunReading
 
 _EVENTS_TOLD = 8
@@ -69,6 +69,15 @@ class Waiting(Struct, frozen=True):
     since_wall_ns: int | None = None
 
 
+class HeldBack(Struct, frozen=True):
+    """Its body was not entered any more: one took longer than it may, or one of its process did."""
+
+    with_its_process: bool
+    since_wall_ns: int | None
+    took_s: float
+    budget_s: float | None
+
+
 class DaemonFound(Struct, frozen=True, kw_only=True):
     """`cycle` is the last whole one. `last_error` is what the run heard of it last, in any life."""
 
@@ -83,6 +92,7 @@ class DaemonFound(Struct, frozen=True, kw_only=True):
     holds: tuple[Holding, ...] = ()
     owes: tuple[Owing, ...] = ()
     waits: tuple[Waiting, ...] = ()
+    held: HeldBack | None = None
 
 
 class LifeFound(Struct, frozen=True, kw_only=True):
@@ -118,12 +128,13 @@ class ProcessFound(Struct, frozen=True, kw_only=True):
 
 
 class Cause(Struct, frozen=True, kw_only=True):
-    """The first thing that went wrong and was not made good again."""
+    """The first thing that went wrong and was not made good again. One that was to be ignored ends no run."""
 
     wall_ns: int
     process: str
     daemon: str
     said: str
+    is_ignored: bool = False
 
 
 class PostMortem(Struct, frozen=True, kw_only=True):
@@ -150,7 +161,7 @@ def examine(
     """Everything that the files of a run tell."""
     look = _Look(reading, former, events, signal_name, limits or Limits())
     state = _state(reading, events)
-    first = _first(events)
+    first = _first(events, reading.about.spec)
     processes = [
         ProcessFound(
             process=poll.process.process,
@@ -198,15 +209,28 @@ def _how_bad(found: ProcessFound, first: Cause | None) -> tuple[bool, int, int]:
 # -- what was first ---------------------------------------------------------------------------------------------------
 
 
-def _first(events: Sequence[Event]) -> Cause | None:
+def _first(events: Sequence[Event], spec: PipelineSpec) -> Cause | None:
     """Ends that come after the run was told to stop are no cause of anything."""
     stop = next((at for at, event in enumerate(events) if event.what == "stopping"), len(events))
-    bad = (at for at in range(stop) if _is_bad(events[at]) and not _is_made_good(events[at], events[at + 1 : stop]))
-    at = next(bad, None)
-    if at is None:
-        return None
-    event = events[at]
-    return Cause(wall_ns=event.wall_ns, process=event.process, daemon=event.daemon, said=event.said)
+    bad = [
+        event for at, event in enumerate(events[:stop]) if _is_bad(event) and not _is_made_good(event, events[at:stop])
+    ]
+    causes = [
+        Cause(
+            wall_ns=event.wall_ns,
+            process=event.process,
+            daemon=event.daemon,
+            said=event.said,
+            is_ignored=_is_ignored(event, spec),
+        )
+        for event in bad
+    ]
+    return min(causes, key=lambda cause: (cause.is_ignored, cause.wall_ns), default=None)
+
+
+def _is_ignored(event: Event, spec: PipelineSpec) -> bool:
+    who = [daemon for daemon in spec.daemons if event.daemon in (daemon.name, "") and daemon.process == event.process]
+    return bool(who) and all(daemon.on_error == "ignore" for daemon in who)
 
 
 def _is_bad(event: Event) -> bool:
@@ -333,7 +357,17 @@ class _Look:
                 for end in ends
                 if _is_waiting(daemon, end)
             ),
+            held=self._held(poll, daemon),
         )
+
+    def _held(self, poll: Poll, daemon: DaemonReading) -> HeldBack | None:
+        if not daemon.held:
+            return None
+        with_all = daemon.held == Held.WITH_ITS_PROCESS
+        took_ns = poll.process.fault_took_ns if with_all else daemon.held_took_ns
+        budget_ns = poll.process.budget_ns if with_all else daemon.budget_ns
+        since = self._wall(poll.process, daemon.held_since_ns)
+        return HeldBack(with_all, since, took_ns / 1e9, budget_ns / 1e9 if budget_ns else None)
 
     def _last_error(self, daemon: str) -> str | None:
         of_it = (event.said for event in reversed(self._events) if event.daemon == daemon and event.what == "failed")
