@@ -66,13 +66,17 @@ class WrittenLife:
 class WrittenRun:
     """The folder of a run of which nothing is true but what is written there."""
 
-    def __init__(self, state: Path, spec: PipelineSpec | None = None) -> None:
+    def __init__(self, state: Path, spec: PipelineSpec | None = None, folder: str = "") -> None:
         self.state = state
         self.spec = spec or pipeline("frames: camera -> sink")
         who = identity_of(os.getpid())
         assert who is not None
         about = RunAbout(
-            run_id="vision-1", spec=self.spec, launcher=(who.pid, who.started_ticks, who.boot), began_wall_ns=0
+            run_id="vision-1",
+            spec=self.spec,
+            launcher=(who.pid, who.started_ticks, who.boot),
+            began_wall_ns=0,
+            folder=folder,
         )
         (state / ABOUT_FILE).write_bytes(msgspec.json.encode(about))
 

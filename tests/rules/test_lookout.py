@@ -4,6 +4,7 @@ from geartrain.rules.faults import Change, FaultCode, FaultStatus
 from geartrain.rules.frames import Life
 from geartrain.rules.lookout import Lookout, as_it_runs
 from geartrain.rules.pipeline import Policy
+from geartrain.rules.planes import snapshot
 from geartrain.rules.readings import Poll
 from tests.rules.looks import NOW, S, end, pipeline, poll, reading, slot
 
@@ -40,6 +41,15 @@ def test_the_counter_of_a_writer_tells_of_earlier_lives_and_up_to_this_moment() 
     moment, _ = lookout.look(reading(SPEC, *seen, lives={"frames": lives}))
     (frames,) = moment.channels
     assert frames.accepted == 130
+
+
+def test_a_channel_that_may_go_stale_is_told_of_with_its_age() -> None:
+    plane = snapshot(name="frames", seq=3, last_ns=NOW - 2 * S, budget_ns=S, regressions=0, now_ns=NOW, is_over=False)
+    lookout = Lookout(SPEC)
+    moment, _ = lookout.look(reading(SPEC, *looked(), planes=(plane,)))
+    assert [(counts.stale, counts.age_s) for counts in moment.channels] == [(True, 2.0)]
+    moment, _ = lookout.look(reading(SPEC, *looked()))
+    assert [(counts.stale, counts.age_s) for counts in moment.channels] == [(None, None)]
 
 
 def test_an_end_that_was_never_written_counts_nothing() -> None:

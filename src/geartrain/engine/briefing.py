@@ -13,7 +13,7 @@ from pathlib import Path
 
 from geartrain.ports.lifeline import Lifeline
 from geartrain.ports.log_capture import LogFile
-from geartrain.ports.run_directory import RunDirectory, counter_path, state_dir
+from geartrain.ports.run_directory import RunDirectory, counter_path, plane_path, state_dir
 from geartrain.ports.tcp_places import TcpPlaces
 from geartrain.ports.transport import locate
 from geartrain.rules import wiring
@@ -108,7 +108,7 @@ class Briefing:
 
     def plane_path(self, channel: str) -> Path:
         """Where the reader of a channel that may go stale tells that something has come."""
-        return self._run.folder / f"{self._run.socket_path(channel).name}.plane"
+        return plane_path(self._run.folder, channel)
 
     # -- its order ---------------------------------------------------------------------------------------------------
 

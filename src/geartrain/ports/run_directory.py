@@ -96,6 +96,11 @@ def counter_path(folder: Path, channel: str) -> Path:
     return _place_in(folder, channel).with_suffix(".count")
 
 
+def plane_path(folder: Path, channel: str) -> Path:
+    """Where the reader of a channel that may go stale tells that something has come."""
+    return _place_in(folder, channel).with_suffix(".plane")
+
+
 def _place_in(folder: Path, name: str) -> Path:
     return folder / hashlib.blake2b(name.encode(), digest_size=_SOCKET_NAME_BYTES // 2).hexdigest()
 

@@ -8,18 +8,20 @@ Nobody is asked and nobody is disturbed. A file that cannot be read is named, an
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from geartrain.errors import SlotsUnreadable
+from geartrain.ports.plane_words import plane_in
 from geartrain.ports.process_table import Identity, is_alive
-from geartrain.ports.run_directory import counter_path
+from geartrain.ports.run_directory import counter_path, plane_path
 from geartrain.ports.slots import SlotReader
 from geartrain.ports.tally import lives_in
 from geartrain.rules.frames import Life
+from geartrain.rules.planes import PlaneSnapshot
 from geartrain.rules.readings import Poll, ProcessReading
 from geartrain.rules.run_memory import ABOUT_FILE, EVENTS_FILE, Event, RunAbout, RunReading, events_in
 
@@ -41,6 +43,8 @@ class RunMemory:
 
     def look(self) -> RunReading:
         """How everything is now."""
+        # Before anything is read: who is stopped in the middle of a look must not think that all others were.
+        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         lives, unreadable = self._lives(), list[str]()
         present = {lives[process][-1] for process in lives}
         for path in self._readers.keys() - present:
@@ -56,11 +60,12 @@ class RunMemory:
             polls.append(poll or Poll(process=ProcessReading(process=process)))
         return RunReading(
             about=self.about,
-            now_ns=time.monotonic_ns(),
+            now_ns=now_ns,
             alive=is_alive(Identity(*self.about.launcher)),
             processes=tuple(polls),
-            wall_ns=time.time_ns(),
+            wall_ns=wall_ns,
             lives=self._lives_of_writers(polls),
+            planes=tuple(self._planes()),
             unreadable=tuple(unreadable),
         )
 
@@ -75,6 +80,13 @@ class RunMemory:
             for end in (end for poll in self.former(process) for end in poll.ends if end.sends):
                 known.setdefault(end.channel, {})[end.epoch] = Life(end.epoch, end.accepted)
         return {channel: tuple(lives[epoch] for epoch in sorted(lives)) for channel, lives in known.items()}
+
+    def _planes(self) -> Iterator[PlaneSnapshot]:
+        for channel in self.about.spec.channels if self.about.folder else ():
+            if channel.stale_after is not None:
+                plane = plane_in(plane_path(Path(self.about.folder), channel.name), channel.name)
+                if plane is not None:
+                    yield plane
 
     def former(self, process: str) -> tuple[Poll, ...]:
         """The lives of a process before the last one, as they ended; as many as are kept and can be read."""

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from geartrain.rules.counts import ChannelCounts, EndCounts, Ledger, Rate, rates
+from geartrain.rules.counts import ChannelCounts, EndCounts, Ledger, Rate, judged, rates
 from geartrain.rules.faults import Change, Debounce, Fault, FaultBook, FaultCode, FaultKey, Frame, Symptom
 from geartrain.rules.health import Condition, Health, Limits, classify, classify_process, health
 from geartrain.rules.pipeline import PipelineSpec
@@ -121,7 +121,7 @@ class Lookout:
         polls = reading.processes
         look = _Look(
             at_ns=now_ns,
-            channels=self._ledger.rows(),
+            channels=tuple(self._channels(reading)),
             executions={slot.daemon: slot.executions for _, slot in reading.daemons()},
         )
         before = self._before(look)
@@ -144,6 +144,11 @@ class Lookout:
             faults=self.book.faults,
             frames={fault.key: self.book.frames(fault.key) for fault in self.book.faults},
         )
+
+    def _channels(self, reading: RunReading) -> Iterator[ChannelCounts]:
+        planes = {plane.name: plane for plane in reading.planes}
+        for counts in self._ledger.rows():
+            yield judged(counts, planes[counts.channel]) if counts.channel in planes else counts
 
     def _before(self, look: _Look) -> _Look | None:
         """The look that this one is compared with: the last that is a whole stretch older, or the oldest there is."""

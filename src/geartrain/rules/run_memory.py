@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from geartrain.rules.frames import Life
 from geartrain.rules.pipeline import PipelineSpec
+from geartrain.rules.planes import PlaneSnapshot
 from geartrain.rules.readings import DaemonReading, EndReading, Poll
 
 ABOUT_FILE = "run.json"
@@ -48,7 +49,8 @@ class RunReading(Struct, frozen=True, kw_only=True):
     """Everything at one moment. `processes` are the present or last lives, in the order of the pipeline.
 
     `now_ns` is of the clock that all times of readings are of, `wall_ns` is the time of day. `lives` is what the
-    counters of writers say, by channel. `unreadable` are the files that could not be read, in words.
+    counters of writers say, by channel; `planes` are the channels that may go stale. `unreadable` are the files that
+    could not be read, in words.
     """
 
     about: RunAbout
@@ -57,6 +59,7 @@ class RunReading(Struct, frozen=True, kw_only=True):
     processes: tuple[Poll, ...]
     wall_ns: int = 0
     lives: Mapping[str, tuple[Life, ...]] = {}
+    planes: tuple[PlaneSnapshot, ...] = ()
     unreadable: tuple[str, ...] = ()
 
     def daemons(self) -> Iterator[tuple[Poll, DaemonReading]]:

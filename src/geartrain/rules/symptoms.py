@@ -5,7 +5,7 @@ Poll, Poll ... -> Storms, Hands     what shows only over some time: too many res
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from msgspec import Struct
 
@@ -137,17 +137,21 @@ class Hands:
 
     def look(self, poll: Poll, now_ns: int, limits: Limits, but: Collection[str]) -> Iterator[Symptom]:
         """`but` are channels whose items nobody has in hand: those that carry replies."""
+        ends: dict[str, list[EndReading]] = {}
+        for end in poll.ends:
+            ends.setdefault(end.daemon, []).append(end)
         for slot in poll.daemons:
+            its = ends.get(slot.daemon, [])
             longest: EndReading | None = None
             since_ns = now_ns
-            for end in poll.ends:
-                if end.daemon != slot.daemon or end.sends or end.channel in but:
+            for end in its:
+                if end.sends or end.channel in but:
                     continue
                 begun_ns = self._since(end, now_ns)
                 if begun_ns < since_ns:
                     longest, since_ns = end, begun_ns
             works = poll.process.alive and slot.phase == Phase.RUN and not slot.period_ns
-            if works and longest is not None and now_ns - since_ns > limits.hang_ns and not _waits(poll, slot):
+            if works and longest is not None and now_ns - since_ns > limits.hang_ns and not _waits(its):
                 said = f"it has item {longest.in_hand} of channel {longest.channel!r} in hand since "
                 said += f"{(now_ns - since_ns) / 1e9:.3g} s"
                 yield Symptom(key=FaultKey(slot.daemon, FaultCode.APP_HUNG), frame=longest, said=said, lasts=True,
@@ -165,6 +169,6 @@ class Hands:
         return seen.since_ns
 
 
-def _waits(poll: Poll, slot: DaemonReading) -> bool:
-    """Whether it waits in one of its ends. Who has an item in hand has gone on since it waited for that."""
-    return any(end.waits and not (end.in_hand and not end.sends) for end in poll.ends if end.daemon == slot.daemon)
+def _waits(ends: Iterable[EndReading]) -> bool:
+    """Whether a daemon waits in one of its ends. Who has an item in hand has gone on since it waited for that."""
+    return any(end.waits and not (end.in_hand and not end.sends) for end in ends)

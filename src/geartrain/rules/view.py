@@ -10,8 +10,9 @@ Ids are letters, digits, `-` and `_`. What is asked of an entity is about all th
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import count
 from typing import Literal, get_args
 
 from msgspec import Struct
@@ -138,6 +139,9 @@ class ChannelData(Struct, frozen=True, kw_only=True):
     accepted_hz: float | None
     taken_hz: float | None
     dropped_hz: float | None
+    # Of one that may go stale: how long ago something came, and whether that is too long.
+    age_s: float | None
+    stale: bool | None
     waits: tuple[str, ...]
 
 
@@ -303,7 +307,7 @@ class View:
         match entity.kind:
             case "app":
                 slot = self._slots.get(entity.name) or DaemonReading(entity.name)
-                channels = {counts.channel: self._channel(counts) for counts in self._channels_of(entity.name)}
+                channels = {name: self._channels[name] for name in self._channels_at.get(entity.name, ())}
                 return {
                     "liveness": _liveness(slot, entity),
                     "timing": _timing(slot, self.moment),
@@ -312,17 +316,29 @@ class View:
             case "component":
                 return {"executor": _executor(entity, self._polls[entity.name], self.moment)}
             case "area":
-                return {
-                    "run": _run(self.moment),
-                    "channels": {counts.channel: self._channel(counts) for counts in self.moment.channels},
-                }
+                return {"run": _run(self.moment), "channels": dict(self._channels)}
             case _:
                 return {}
 
-    def _channels_of(self, daemon: str) -> Iterator[ChannelCounts]:
-        return (counts for counts in self.moment.channels if daemon in (counts.writer, counts.reader))
+    @cached_property
+    def _channels(self) -> dict[str, ChannelData]:
+        waits: dict[str, list[str]] = {}
+        for wait in self.moment.waits:
+            waits.setdefault(wait.end.channel, []).append(wait.daemon)
+        return {
+            counts.channel: self._channel(counts, waits.get(counts.channel, ())) for counts in self.moment.channels
+        }  # fmt: skip
 
-    def _channel(self, counts: ChannelCounts) -> ChannelData:
+    @cached_property
+    def _channels_at(self) -> dict[str, list[str]]:
+        """The channels of each daemon."""
+        found: dict[str, list[str]] = {}
+        for counts in self.moment.channels:
+            for daemon in {counts.writer, counts.reader}:
+                found.setdefault(daemon, []).append(counts.channel)
+        return found
+
+    def _channel(self, counts: ChannelCounts, waits: Sequence[str]) -> ChannelData:
         rate = self.moment.rates.get(counts.channel)
         return ChannelData(
             name=counts.channel,
@@ -341,7 +357,9 @@ class View:
             accepted_hz=None if rate is None else rate.accepted_hz,
             taken_hz=None if rate is None else rate.taken_hz,
             dropped_hz=None if rate is None else rate.dropped_hz,
-            waits=tuple(wait.daemon for wait in self.moment.waits if wait.end.channel == counts.channel),
+            age_s=counts.age_s,
+            stale=counts.stale,
+            waits=tuple(waits),
         )
 
 
@@ -366,13 +384,16 @@ class _Ids:
 
     def __init__(self) -> None:
         self._given: dict[tuple[EntityKind, str], str] = {}
+        self._taken: set[tuple[EntityKind, str]] = set()
 
     def of(self, kind: EntityKind, name: str) -> str:
         if (kind, name) not in self._given:
-            taken = {given for (other, _), given in self._given.items() if other == kind}
-            wanted = fit_id(name)
-            ids = (wanted, *(f"{wanted[: ID_MOST - 8]}-{count}" for count in range(2, len(taken) + 3)))
-            self._given[kind, name] = next(id_ for id_ in ids if id_ not in taken)
+            wanted = id_ = fit_id(name)
+            numbers = count(2)
+            while (kind, id_) in self._taken:
+                id_ = f"{wanted[: ID_MOST - 8]}-{next(numbers)}"
+            self._taken.add((kind, id_))
+            self._given[kind, name] = id_
         return self._given[kind, name]
 
 
@@ -393,18 +414,20 @@ def _entities(moment: Moment, ids: _Ids) -> Iterator[Entity]:
             is_online=online[name], health=moment.health["component", name], condition=condition,
         )  # fmt: skip
     specs = {daemon.name: daemon for daemon in spec.daemons}
+    planned: dict[str, list[str]] = {}
+    for daemon in spec.daemons:
+        planned.setdefault(daemon.process, []).append(daemon.name)
     for poll in reading.processes:
         component = ids.of("component", poll.process.process)
         slots = {slot.daemon for slot in poll.daemons}
-        planned = [daemon.name for daemon in spec.daemons if daemon.process == poll.process.process]
-        for name in dict.fromkeys((*planned, *(slot.daemon for slot in poll.daemons))):
-            daemon = specs.get(name)
-            run = "" if daemon is None else daemon.run or " ".join(daemon.command)
+        for name in dict.fromkeys((*planned.get(poll.process.process, ()), *(slot.daemon for slot in poll.daemons))):
+            known = specs.get(name)
+            run = "" if known is None else known.run or " ".join(known.command)
             yield Entity(
                 kind="app", id=ids.of("app", name), name=name, description=run, parent=component, component=component,
                 is_online=online[poll.process.process] and name in slots,
                 health=moment.health.get(("app", name), Health.OK),
-                condition=moment.daemons.get(name, Condition.NEVER), is_system=daemon is not None and daemon.is_system,
+                condition=moment.daemons.get(name, Condition.NEVER), is_system=known is not None and known.is_system,
             )  # fmt: skip
 
 
@@ -428,7 +451,7 @@ def _timing(slot: DaemonReading, moment: Moment) -> Timing:
         ewma_ns=slot.ewma_ns if ran else None,
         min_ns=slot.min_ns if ran else None,
         max_ns=slot.max_ns if ran else None,
-        in_body_ns=moment.reading.now_ns - slot.in_body_since_ns if slot.in_body_since_ns else None,
+        in_body_ns=max(0, moment.reading.now_ns - slot.in_body_since_ns) if slot.in_body_since_ns else None,
         rate_hz=moment.body_hz.get(slot.daemon),
         cycle=slot.cycle,
         period_ns=slot.period_ns if cycled else None,
@@ -454,7 +477,7 @@ def _executor(entity: Entity, poll: Poll, moment: Moment) -> Executor:
         pid=process.pid or None,
         generation=process.generation,
         heartbeats=process.heartbeats,
-        heartbeat_age_ns=moment.reading.now_ns - process.heartbeat_ns if process.heartbeat_ns else None,
+        heartbeat_age_ns=max(0, moment.reading.now_ns - process.heartbeat_ns) if process.heartbeat_ns else None,
         restarts=process.restarts,
         deaths=process.deaths,
         dropped=process.dropped,
