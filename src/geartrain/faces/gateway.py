@@ -90,7 +90,7 @@ class WebObserver(ExecutorObserver):
         super().seen(moment, changes)
         if self._gateway is not None:
             view = View(moment)
-            self._gateway.show(live_of(view), view)
+            self._gateway.show(live_of(view, self.memory.buckets()), view)
 
     # -- what the gateway asks (web_source.py)
 
