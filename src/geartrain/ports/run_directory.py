@@ -12,7 +12,6 @@ removed through a link, of another user, or of a run that has a process alive.
 
 import hashlib
 import os
-import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -109,7 +108,7 @@ def new_run(pipeline: str) -> RunDirectory:
     """A folder for a new run of a pipeline, locked. Two runs of one pipeline have two."""
     need_linux()
     _check_word("a pipeline", pipeline)
-    folder = runtime_folder() / f"{pipeline}-{secrets.token_hex(4)}"
+    folder = runtime_folder() / f"{pipeline}-{os.urandom(4).hex()}"
     _check_socket_paths(folder)
     # Seen by others only once it is locked: without its lock it would look like a dead run's.
     hidden = own_folder(folder.with_name(f"{_HIDDEN}{folder.name}"))
