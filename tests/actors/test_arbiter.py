@@ -1,6 +1,6 @@
 """The arbiter as a daemon: leases held by daemons, in virtual time on both loops, through its deaths and theirs."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ Loop = Literal["asyncio", "trio"]
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
 
 Told = list[tuple[float, str]]
-Body = Callable[[Leases, SimClock, Told], Awaitable[None]]
+Body = Callable[[Leases, SimClock, Told], Coroutine[Any, Any, None]]
 
 
 def live(loop: Loop, *bodies: Body, for_s: float = 100, arbiter: type[LeaseArbiter] = LeaseArbiter, **how: Any) -> Told:
@@ -131,6 +131,25 @@ def test_who_is_cancelled_while_waiting_holds_nothing_and_stands_in_nobodys_way(
 
     told = live(loop, holding("left", "cell", 10), body, holding("right", "cell", 1, after_s=2, wait=90))
     assert times(told) == [(0, "left in"), (3, "given up True"), (10, "left out"), (10, "right in"), (11, "right out")]
+
+
+@both_loops
+def test_when_the_task_that_listens_for_all_is_cancelled_another_one_listens(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        async def impatient() -> None:
+            with clock.move_on_after(2):
+                await holding("impatient", "cell", 1, wait=50)(leases, clock, told)
+
+        await clock.sleep(1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(impatient)
+            for number in range(3):
+                tasks.start_soon(
+                    holding(f"task {number}", "cell", 1, after_s=0.1 * number, wait=50), leases, clock, told
+                )
+
+    told = live(loop, holding("left", "cell", 5.5), body)
+    assert [at for at, said in told if said.startswith("task") and " in" in said] == [5.5, 6.5, 7.5]
 
 
 @both_loops

@@ -24,7 +24,7 @@ from geartrain.engine.channel import open_channel
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.in_turn import start_in_turn
 from geartrain.engine.options import new_number
-from geartrain.engine.signal import Bell, Lock, Signal
+from geartrain.engine.signal import Lock, Signal
 from geartrain.errors import (
     BadValue,
     ChannelClosed,
@@ -175,7 +175,8 @@ class Leases:
         self._name = name
         self._clock = clock or _wall
         self._door = Lock()
-        self._news = Bell()
+        # Those who wait while another listens, and for what.
+        self._followers: dict[Signal, Callable[[], bool]] = {}
         self._listens = False
         self._last = 0
         # Which journal the arbiter has.
@@ -350,21 +351,45 @@ class Leases:
                 await self._listen(done)
 
     async def _listen(self, done: Callable[[], bool]) -> None:
-        """One listens, and all look when it has heard something."""
+        """One listens for all, and wakes those for whom it has heard something; when it leaves another one listens."""
         while not done():
             if self._listens:
-                await self._news.wait()
+                await self._follow(done)
                 continue
-            self._listens = True
+            self._listens, stays = True, False
             try:
                 self._hear(await self._told.receive())
-                while not done() and self._told.has_item():
+                while self._told.has_item():
                     self._hear(self._told.receive_nowait())
+                if self._owes:
+                    await self._pay()
+                stays = not done()
             finally:
                 self._listens = False
-                self._news.ring()
-            if self._owes:
-                await self._pay()
+                self._wake(leaves=not stays)
+
+    async def _follow(self, done: Callable[[], bool]) -> None:
+        heard = Signal("an answer of the arbiter")
+        self._followers[heard] = done
+        try:
+            await heard.wait()
+        finally:
+            del self._followers[heard]
+            if heard.is_set() and not self._listens and not done():
+                # It was to listen from now on, and may have been cancelled.
+                self._wake(leaves=True)
+
+    def _wake(self, *, leaves: bool) -> None:
+        heir: Signal | None = None
+        for heard, done in self._followers.items():
+            if heard.is_set():
+                continue
+            if done():
+                heard.set()
+            elif heir is None:
+                heir = heard
+        if leaves and heir is not None:
+            heir.set()
 
     def _hear(self, told: Told) -> None:
         match told:
