@@ -4,15 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import anyio
 import pytest
 
 from geartrain.errors import GeartrainError, JournalDamaged, JournalInUse, JournalStopped
 from geartrain.ports.file_journal import FileJournal, read_kept, records_kept, told_of_the_rest
 from geartrain.ports.fs import RealFs
+from geartrain.ports.journal import FEW, QUICK_NS
 from geartrain.rules.journal_frames import (
     BLOCKS_AT,
     FRAMES_AT,
@@ -138,6 +141,38 @@ def test_what_is_kept_in_case_of_need_is_looked_at_too() -> None:
         )
         assert said.startswith(f"{name}, byte ")
         assert said.endswith("needed only if the newest snapshot is lost")
+
+
+@pytest.mark.parametrize(
+    ("records", "took_ns", "in_the_loop"), [(1, 0, True), (FEW, 0, True), (FEW + 1, 0, False), (1, QUICK_NS, False)]
+)
+async def test_a_few_records_on_a_quick_disk_are_synced_in_the_loop_and_others_in_a_thread(
+    anyio_backend: str, records: int, took_ns: int, in_the_loop: bool
+) -> None:
+    fs = PretendFs()
+    journal = opened(fs)
+    threads = set()
+    fs.before = lambda operation, number: threads.add(threading.get_ident())
+    for number in range(records):
+        journal.append(payload(number))
+    journal.took_ns = took_ns
+    await journal.committed(records)
+    assert (threads == {threading.get_ident()}) == in_the_loop
+    assert len(threads) == 1
+
+
+async def test_all_who_are_ready_append_before_the_first_of_them_syncs(anyio_backend: str) -> None:
+    fs = PretendFs()
+    journal = opened(fs)
+    before = fs.done
+
+    async def one() -> None:
+        await journal.committed(journal.append(b"x"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(FEW):
+            group.start_soon(one)
+    assert fs.done - before == 4, "one sync"
 
 
 def test_one_sync_serves_all_that_was_appended() -> None:

@@ -10,6 +10,7 @@ more: a sync that has failed may have dropped what it was to keep, and the next 
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -316,11 +317,12 @@ class FileJournal(Journal):
         data = b"".join(pending)
         if self._block.mark.at + len(data) > self._block.size:
             self._turn_over(len(data))
-        at = self._block.mark.at
+        started_ns, at = time.perf_counter_ns(), self._block.mark.at
         self.fs.write(self._file, data, at)
         self.fs.sync(self._file)
         self._write_mark(Mark(revision, at + len(data), total))
         self._durable = revision
+        self.took_ns = time.perf_counter_ns() - started_ns
 
     def _write_mark(self, mark: Mark) -> None:
         self._block = replace(self._block, count=self._block.count + 1, mark=mark)
