@@ -164,6 +164,14 @@ def test_where_not_everybody_fits_who_is_not_well_is_shown_and_how_many_are_not(
     assert len(listed) + sum(left_out) == 200
 
 
+@pytest.mark.parametrize("draw", [plainly, top.drawer(sys.stdout)])
+def test_of_a_fault_its_words_are_cut_and_nothing_else(draw: top.Draw) -> None:
+    line = drawn(shown([daemon("camera")], [], [fault("camera")]), 80, 24, draw)[-1]
+    assert line.startswith("camera  WRITER_BLOCKED  it waits it waits")
+    assert line.endswith("…")
+    assert len(line) <= 80
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -43,6 +43,8 @@ _LEAVING = "qQ\x03\x04"
 # A window of so many columns has room for everything.
 _WIDE = 140
 _BAR = 8
+_GAP = "  "
+_LEAST_WORDS = 8
 EVERY_LEAST_S = 0.05
 # A wait is told with its length when it is no matter of course.
 _LONG_S = 1.0
@@ -349,7 +351,22 @@ def drawer(stream: TextIO) -> Draw:
     return lambda table, width: _richly(table, width, coloured)
 
 
+def _cut(table: Table, width: int) -> Table:
+    """The table with a last column of words that is no longer than the others leave room for."""
+    if not table.rows or table.columns[-1].is_number:
+        return table
+    cells = zip(_titles(table), *_texts(table), strict=True)
+    widths = [max(column.least, *map(len, each)) for column, each in zip(table.columns, cells, strict=True)]
+    room = max(_LEAST_WORDS, width - sum(widths[:-1]) - len(_GAP) * len(widths))
+    return Table(table.columns, tuple((*row[:-1], _shorter(row[-1], room)) for row in table.rows))
+
+
+def _shorter(cell: Cell, most: int) -> Cell:
+    return cell if len(cell.text) <= most else Cell(f"{cell.text[: most - 1]}…", cell.tone)
+
+
 def plainly(table: Table, width: int) -> list[str]:
+    table = _cut(table, width)
     cells = zip(_titles(table), *_texts(table), strict=True)
     widths = [max(column.least, *map(len, each)) for column, each in zip(table.columns, cells, strict=True)]
 
@@ -377,8 +394,9 @@ def _richly(table: Table, width: int, coloured: bool) -> list[str]:
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    table = _cut(table, width)
     made = RichTable(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=any(_titles(table))
+        box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="dim", show_header=any(_titles(table))
     )
     for at, column in enumerate(table.columns):
         made.add_column(
