@@ -55,7 +55,9 @@ class Follower(Watcher):
     """Prints a line when a daemon becomes ready, fails, restarts or ends, and each line of the processes."""
 
     def __init__(self, pipeline: Pipeline, status: StatusLine) -> None:
-        names = [name for daemon in pipeline.whole.daemons for name in (daemon.name, daemon.process)]
+        spec = pipeline.whole
+        names = [name for daemon in spec.daemons for name in (daemon.name, daemon.process)]
+        self._shown_at = shown_at(spec)
         self._news = Printer(sys.stderr, names, status.erase)
         self._streams: dict[Stream, Printer] = {"out": Printer(sys.stdout, names, status.erase), "err": self._news}
         self.status = status
@@ -71,7 +73,8 @@ class Follower(Watcher):
         self.status.change()
         match standing.state:
             case "running":
-                self._news.line(standing.daemon, f"is ready (pid {standing.pid})")
+                where = self._shown_at.get(standing.daemon)
+                self._news.line(standing.daemon, f"is ready (pid {standing.pid}){f', at {where}' if where else ''}")
             case "restarting":
                 self._news.line(standing.daemon, "is restarted")
             case "ended":

@@ -45,6 +45,12 @@ def _observed(spec: PipelineSpec) -> PipelineSpec:
     return msgspec.structs.replace(spec, daemons=(*spec.daemons, made), observe=None)
 
 
+def shown_at(spec: PipelineSpec) -> dict[str, str]:
+    """Where each observer that shows the run does so."""
+    binds = {daemon.name: daemon.config.get("bind") for daemon in spec.daemons if daemon.run == WEB_OBSERVER}
+    return {name: str(bind) if str(bind).startswith("unix:") else f"http://{bind}/" for name, bind in binds.items()}
+
+
 def unobserved(spec: PipelineSpec) -> PipelineSpec:
     """Without observers: what they look at is written by processes."""
     left = tuple(daemon for daemon in spec.daemons if daemon.run not in (OBSERVER, WEB_OBSERVER))
