@@ -40,7 +40,8 @@ def test_the_page_shows_the_help_of_every_command() -> None:
 
 @pytest.mark.parametrize("module", ["geartrain.engine.node", "geartrain.faces.running"])
 def test_no_process_of_a_pipeline_and_no_supervisor_imports_what_it_does_not_need(module: str) -> None:
-    code = f"import {module}, sys; print(sorted({{'click', 'rich', 'starlette', 'anycorn', 'importlib.metadata', 'secrets'}} & {{*sys.modules}}))"
+    unneeded = {"click", "rich", "starlette", "anycorn", "importlib.metadata", "secrets"}
+    code = f"import {module}, sys; print(sorted({unneeded} & {{*sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert loaded == "[]\n"
 

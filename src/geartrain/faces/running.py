@@ -31,6 +31,7 @@ from geartrain.faces.target import pipeline_of
 from geartrain.ports.limits import raise_descriptor_limit
 from geartrain.ports.process import signal_name
 from geartrain.ports.run_directory import clear, dead_runs
+from geartrain.rules.system import shown_at
 
 FAILED = 1
 FAULTY = 2
