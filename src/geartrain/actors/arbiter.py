@@ -29,7 +29,7 @@ from geartrain.ports.clock import Clock
 from geartrain.ports.journal import Journal, MemoryJournal
 from geartrain.ports.lease_audit import AuditLog
 from geartrain.rules.lease import State, Terms, decide
-from geartrain.rules.lease_ledger import Ledger, apply, decode, decode_snapshot, encode, encode_snapshot
+from geartrain.rules.lease_ledger import Ledger, decode, decode_snapshot, encode, encode_snapshot, fold_into
 from geartrain.rules.lease_words import Asked, Audit, Begin, Close, Command, Hello, Open, Opened, Refusal, Tick, Told
 from geartrain.rules.regions import Case
 
@@ -265,12 +265,10 @@ def recovered(journal: Journal) -> Ledger:
     try:
         if journal.state is not None:
             ledger = Ledger.of(decode_snapshot(journal.state.state))
-            if ledger.revision != journal.state.revision:
-                raise BadValue(f"its snapshot {journal.state.revision} says that it is {ledger.revision}")
-        for record in journal.records():
-            apply(ledger, decode(record.payload))
-            if ledger.revision != record.revision:
-                raise BadValue(f"record {record.revision} is the one after {ledger.revision - 1}")
+        # What a record says of its own revision is checked by the ledger.
+        fold_into(ledger, (decode(record.payload) for record in journal.records()))
+        if ledger.revision != journal.revision:
+            raise BadValue(f"its records come to revision {ledger.revision}, and its last is {journal.revision}")
     except BadValue as error:
         raise JournalDamaged(f"record {ledger.revision + 1}", 0, str(error), "a record of leases") from error
     return ledger

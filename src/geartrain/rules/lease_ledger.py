@@ -8,9 +8,8 @@ the last change of owner or mode is the token of a lease: so no two owners ever 
 has the higher.
 """
 
-from collections.abc import Iterable
-from functools import reduce
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -225,45 +224,54 @@ class Ledger:
     def apply(self, record: Record) -> Answer | None:
         """The next record, and what is answered to whoever has asked for it."""
         self.revision += 1
-        answer = self._apply(record)
+        answer = _HOW[type(record)](self, record)
         if record.at_ns > self.last_ns:
             self.last_ns = record.at_ns
         return answer
 
-    def _apply(self, record: Record) -> Answer | None:
-        match record:
-            case Granted(_, n, lease):
-                if lease.lease != self.revision:
-                    raise KeyError(lease.lease)
-                self.leases[lease.lease] = lease
-                grant = Grant(lease.session, n, lease.lease, lease.token, lease.claims, lease.ttl_ns)
-                session = self.sessions[lease.session]
-                session.leases[lease.lease] = None
-                session.answered(grant)
-                return grant
-            case Ended(_, number, _, asker, n, delay_until_ns):
-                self._end(self.leases[number], delay_until_ns)
-                return self._answer(asker, Done(asker, n, number))
-            case Renewed(_, number, until_ns):
-                self.leases[number] = replace(self.leases[number], until_ns=until_ns)
-            case Moded(_, asker, n, number, mode):
-                lease = self.leases[number]
-                claims = tuple(Claim(claim.region, mode) for claim in lease.claims)
-                self.leases[number] = replace(lease, claims=claims, token=self.revision)
-                return self._answer(asker, Done(asker, n, number, self.revision))
-            case Offered(_, asker, n, number, to):
-                lease = self.leases[number] = replace(self.leases[number], offered_to=to)
-                return self._answer(asker, Done(asker, n, number, lease.token))
-            case Adopted():
-                return self._adopt(record)
-            case SessionOpened(_, secret, label, ttl_ns):
-                self.sessions[self.revision] = Session(self.revision, secret, label, ttl_ns)
-                self.session_of[secret] = self.revision
-            case SessionEnded(_, number):
-                del self.session_of[self.sessions.pop(number).secret]
-            case Began():
-                self._begin(record)
-        return None
+    def _granted(self, record: Granted) -> Answer:
+        lease = record.lease
+        number = lease.lease
+        if number != self.revision:
+            raise KeyError(number)
+        self.leases[number] = lease
+        session = self.sessions[lease.session]
+        session.leases[number] = None
+        grant = Grant(lease.session, record.n, number, lease.token, lease.claims, lease.ttl_ns)
+        session.answered(grant)
+        return grant
+
+    def _ended(self, record: Ended) -> Answer | None:
+        """Until its delay is over it is there, and nobody's."""
+        lease = self.leases[record.lease]
+        self._leave(lease)
+        if record.delay_until_ns:
+            until_ns = record.delay_until_ns
+            nobodys = replace(lease, session=0, owner=0, bind="delay", cls="", offered_to=0, until_ns=until_ns)
+            self.leases[lease.lease] = nobodys
+        else:
+            del self.leases[lease.lease]
+        return self._answer(record.session, Done(record.session, record.n, record.lease))
+
+    def _renewed(self, record: Renewed) -> None:
+        self.leases[record.lease] = replace(self.leases[record.lease], until_ns=record.until_ns)
+
+    def _moded(self, record: Moded) -> Answer | None:
+        lease = self.leases[record.lease]
+        claims = tuple(Claim(claim.region, record.mode) for claim in lease.claims)
+        self.leases[record.lease] = replace(lease, claims=claims, token=self.revision)
+        return self._answer(record.session, Done(record.session, record.n, record.lease, self.revision))
+
+    def _offered(self, record: Offered) -> Answer | None:
+        lease = self.leases[record.lease] = replace(self.leases[record.lease], offered_to=record.to)
+        return self._answer(record.session, Done(record.session, record.n, record.lease, lease.token))
+
+    def _session_opened(self, record: SessionOpened) -> None:
+        self.sessions[self.revision] = Session(self.revision, record.secret, record.label, record.ttl_ns)
+        self.session_of[record.secret] = self.revision
+
+    def _session_ended(self, record: SessionEnded) -> None:
+        del self.session_of[self.sessions.pop(record.session).secret]
 
     def _answer(self, session: int, answer: Answer) -> Answer | None:
         known = self.sessions.get(session)
@@ -271,14 +279,6 @@ class Ledger:
             return None
         known.answered(answer)
         return answer
-
-    def _end(self, lease: Lease, delay_until_ns: int) -> None:
-        self._leave(lease)
-        if delay_until_ns:
-            nobodys = replace(lease, session=0, owner=0, bind="delay", cls="", offered_to=0, until_ns=delay_until_ns)
-            self.leases[lease.lease] = nobodys
-        else:
-            del self.leases[lease.lease]
 
     def _leave(self, lease: Lease) -> None:
         holder = self.sessions.get(lease.session)
@@ -354,10 +354,29 @@ class Ledger:
         return ledger
 
 
+_HOW: dict[type[Record], Callable[[Ledger, Any], Answer | None]] = {
+    Granted: Ledger._granted,
+    Ended: Ledger._ended,
+    Renewed: Ledger._renewed,
+    Moded: Ledger._moded,
+    Offered: Ledger._offered,
+    Adopted: Ledger._adopt,
+    SessionOpened: Ledger._session_opened,
+    SessionEnded: Ledger._session_ended,
+    Began: Ledger._begin,
+}
+
+
 def apply(ledger: Ledger, record: Record) -> Ledger:
     """The ledger after one record more: the same one, which has moved on (ADR 33)."""
+    return fold_into(ledger, (record,))
+
+
+def fold_into(ledger: Ledger, records: Iterable[Record]) -> Ledger:
+    """The ledger after all of these."""
     try:
-        ledger.apply(record)
+        for record in records:
+            ledger.apply(record)
     except KeyError as error:
         said = f"record {ledger.revision} of leases does not follow from those before it: it is about {error}"
         raise BadValue(
@@ -368,7 +387,7 @@ def apply(ledger: Ledger, record: Record) -> Ledger:
 
 def fold(records: Iterable[Record], snapshot: Snapshot | None = None) -> Ledger:
     """What all records come to, after a snapshot or from nothing."""
-    return reduce(apply, records, Ledger() if snapshot is None else Ledger.of(snapshot))
+    return fold_into(Ledger() if snapshot is None else Ledger.of(snapshot), records)
 
 
 def compact(records: Iterable[Record], snapshot: Snapshot | None = None) -> Snapshot:
