@@ -154,7 +154,7 @@ QUICK = Effort(
 def all_figures(effort: Effort) -> tuple[Figure, ...]:
     in_process = (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort), *_deadlines(effort))
     between = (*_one_way(effort), *_round_trips(effort), *_payloads(effort))
-    whole = (*_pipelines(effort), *_observing(effort), *_journal(effort))
+    whole = (*_pipelines(effort), *_observing(effort), *_shown(effort), *_journal(effort))
     return (*in_process, *between, *_growth(effort), *_many_channels(effort), *whole)
 
 
@@ -422,6 +422,30 @@ def _observing(effort: Effort) -> Iterator[Figure]:
             peer=_pipeline("flow", loop, effort.remote_seconds),
             wanted=RatioAtLeast(0.97),
         )
+
+
+def _shown(effort: Effort) -> Iterator[Figure]:
+    """What it costs to be shown over HTTP, and how soon a death is seen there. Peers are runs at which nobody looks."""
+    for loop in LOOPS:
+        yield Figure(
+            what="gateway: a SIGKILL until it can be read at /api/v1/faults",
+            loop=loop,
+            unit="ms",
+            rounds=effort.late_rounds,
+            geartrain=Job("gateway.py", ("killed", loop, "5")),
+            peer=None,
+            wanted=MedianBelow(500.0),
+        )
+        for what, role in (("20 streams and 50 requests/s", "asked"), ("the observer stopped", "frozen")):
+            yield Figure(
+                what=f"gateway: p99 between cycles at 1 kHz, {what} (peer: nobody looks)",
+                loop=loop,
+                unit="ms",
+                rounds=effort.late_rounds,
+                geartrain=Job("gateway.py", (role, loop, str(effort.late_seconds))),
+                peer=Job("gateway.py", ("quiet", loop, str(effort.late_seconds))),
+                wanted=RatioAtMost(1.25),
+            )
 
 
 def _journal(effort: Effort) -> Iterator[Figure]:
