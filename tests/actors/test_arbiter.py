@@ -10,12 +10,13 @@ import anyio
 import pytest
 
 from geartrain import Context, Daemon, LeaseLost, LeaseRefused, SimClock, Supervisor, daemon, simulate
-from geartrain.actors.arbiter import LeaseArbiter, recovered
+from geartrain.actors.arbiter import Bench, Desk, LeaseArbiter, recovered
 from geartrain.engine.leases import LeaseChannel, Leases, open_leases
-from geartrain.errors import JournalDamaged
+from geartrain.errors import GeartrainError, JournalDamaged, JournalStopped, in_words
 from geartrain.faces.lease import story
 from geartrain.ports.journal import Journal, MemoryJournal
-from geartrain.rules.lease_words import Release
+from geartrain.rules.lease import Terms
+from geartrain.rules.lease_words import Acquire, Claim, Grant, Open, Opened, Refusal, Release
 
 Loop = Literal["asyncio", "trio"]
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -374,3 +375,97 @@ def test_with_a_directory_who_was_refused_and_why_can_be_read_afterwards(loop: L
     lines = story(tmp_path / "leases", "cell")
     assert [line.what for line in lines] == ["granted", "refused", "released"]
     assert "conflict: it is taken" in lines[1].said
+
+
+# -- what is durable, and what is said of it --------------------------------------------------------------------------
+
+
+class Counter(Desk):
+    """A desk that keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(open_leases().client)
+        self.told: list[Any] = []
+
+    def tell(self, word: Any) -> None:
+        self.told.append(word)
+
+
+ASK = Acquire(2, 1, (Claim("cell"),), 10**10)
+
+
+def bench_and_desk(journal: Journal) -> tuple[Bench, Counter]:
+    bench, desk = Bench(journal, Terms(), SimClock(), "", 0), Counter()
+    bench.hear(desk, Open("secret", "me"))
+    return bench, desk
+
+
+def test_nothing_is_answered_before_it_is_durable_and_then_in_order() -> None:
+    journal = MemoryJournal()
+    bench, desk = bench_and_desk(journal)
+    bench.hear(desk, ASK)
+    bench.hear(desk, Acquire(2, 2, (Claim("cell"),), 10**10))
+    bench.release_replies()
+    assert desk.told == []
+    journal.sync()
+    bench.release_replies()
+    assert [type(word) for word in desk.told] == [Opened, Grant, Refusal]
+
+
+@pytest.mark.parametrize("is_durable", [False, True])
+def test_who_was_not_answered_and_asks_the_next_life_by_the_same_number_has_it_once(is_durable: bool) -> None:
+    """Whether the grant had become durable before the arbiter died, nobody but the journal knows."""
+    journal = MemoryJournal()
+    bench, desk = bench_and_desk(journal)
+    journal.sync()
+    bench.hear(desk, ASK)
+    if is_durable:
+        journal.sync()
+    again = journal.reopened()
+    bench, desk = bench_and_desk(again)
+    for _ in range(2):
+        bench.hear(desk, ASK)
+    again.sync()
+    bench.release_replies()
+    opened, *grants = desk.told
+    assert opened.session == 2
+    assert grants == [grants[0]] * 2
+    assert len(bench.state.ledger.leases) == 1
+
+
+@both_loops
+def test_a_journal_that_cannot_be_written_ends_the_arbiter_and_nobody_is_answered(loop: Loop) -> None:
+    class Full(MemoryJournal):
+        def sync(self) -> None:
+            raise JournalStopped("no space left on device", 0, 1)
+
+        def close(self) -> None: ...
+
+    class Broken(LeaseArbiter):
+        def open_journal(self) -> tuple[str, Journal]:
+            return "full", Full()
+
+    told: Told = []
+
+    async def main() -> None:
+        clock = SimClock()
+        async with Supervisor(clock=clock) as supervisor:
+            pair = open_leases(clock=clock)
+            supervisor.add(Broken, [pair.client], name="arbiter")
+            supervisor.add_factory(partial(Body_, holding("left", "cell", 5), pair, clock, told), name="left")
+            await clock.advance(60)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        simulate(main, backend=loop)
+    assert "no space left" in in_words(caught.value)
+    assert not [said for _, said in told if " in" in said]
+
+
+def test_two_arbiters_never_have_one_folder(tmp_path: Path) -> None:
+    pytest.importorskip("google_crc32c", reason="a journal on a disk needs geartrain[journal]")
+    _, journal = LeaseArbiter(directory=tmp_path / "leases").open_journal()
+    with pytest.raises(GeartrainError, match="leases"):
+        LeaseArbiter(directory=tmp_path / "leases").open_journal()
+    journal.close()
+    _, journal = LeaseArbiter(directory=tmp_path / "leases").open_journal()
+    journal.close()

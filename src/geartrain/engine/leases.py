@@ -53,7 +53,6 @@ from geartrain.rules.lease_words import (
     Hello,
     Lost,
     Mode,
-    Note,
     Numbered,
     Open,
     Opened,
@@ -238,11 +237,6 @@ class Leases:
             return Acquire(session, n, claims, ttl_ns, wait_ns, *how)
 
         return Hold(self, make)
-
-    async def note_halt(self, text: str, lease: int = 0) -> None:
-        """Say in the audit that work is to be halted. It halts nothing."""
-        await self._open()
-        await self._say(Note(self._session, "halt", text, lease))
 
     # -- for a hold
 
