@@ -130,6 +130,14 @@ def test_a_fault_that_was_cleared_comes_back_when_it_happens_again() -> None:
     assert book.faults[0].occurrences == 2
 
 
+def test_after_a_clear_a_fault_must_persist_as_long_as_at_first() -> None:
+    book = FaultBook(Debounce(confirm=2))
+    book.step([met(1)], 1)
+    book.step([met(2)], 2)
+    book.clear(ERROR)
+    assert statuses(book.step([met(3)], 3)) == [FaultStatus.PREFAILED]
+
+
 def test_a_fault_that_goes_on_comes_back_at_the_next_look() -> None:
     book = FaultBook()
     book.step([lasting()], 1)

@@ -105,6 +105,12 @@ def test_a_circle_is_found_whichever_way_leads_out_of_it() -> None:
     assert circle.daemons == ("a", "b")
 
 
+def test_two_circles_with_a_daemon_in_common_name_everybody() -> None:
+    spec = pipeline("ab: a -> b", "ba: b -> a", "ac: a -> c", "ca: c -> a")
+    ends = [writes(channel[0], channel) for channel in ("ab", "ba", "ac", "ca")]
+    assert {name for circle in held(spec, *ends) for name in circle.daemons} == {"a", "b", "c"}
+
+
 def test_two_circles_are_two() -> None:
     spec = pipeline("ab: a -> b", "ba: b -> a", "cd: c -> d", "de: d -> e", "ec: e -> c")
     ends = [writes(channel[0], channel) for channel in ("ab", "ba", "cd", "de", "ec")]

@@ -209,11 +209,7 @@ class FaultBook:
 
     def step(self, seen: Iterable[Symptom], now_ns: int) -> tuple[Fault, ...]:
         """One look at everything. Answers the faults whose status is another than before."""
-        seen = tuple(seen)
         ill = {symptom.key: symptom for symptom in seen if symptom.lasts or self._is_new(symptom)}
-        settled = [symptom for symptom in seen if symptom.key not in ill]
-        for symptom in settled:
-            self._settle(symptom)
         changed = [self._met(symptom, now_ns) for symptom in ill.values()]
         changed += [self._missed(fault) for fault in self.faults if fault.key not in ill]
         return tuple(fault for fault in changed if fault is not None)
@@ -232,14 +228,9 @@ class FaultBook:
         return frames[-1] if frames and fault.status is FaultStatus.CONFIRMED else None
 
     def _is_new(self, symptom: Symptom) -> bool:
+        # One that was counted here before it was counted there is the same.
         old = self._faults.get(symptom.key)
         return symptom.total > (old.total + old.owed if old else 0)
-
-    def _settle(self, symptom: Symptom) -> None:
-        """Those that were counted here before they were counted there are the same."""
-        if (old := self._faults.get(symptom.key)) is not None and symptom.total > old.total:
-            owed = max(0, old.owed - (symptom.total - old.total))
-            self._faults[old.key] = replace(old, total=symptom.total, owed=owed)
 
     def _met(self, symptom: Symptom, now_ns: int) -> Fault | None:
         old = self._faults.get(symptom.key)

@@ -72,7 +72,7 @@ def waits(spec: PipelineSpec, polls: Sequence[Poll], now_ns: int, limits: Limits
 
 
 def circles(spec: PipelineSpec, polls: Sequence[Poll], now_ns: int, limits: Limits) -> tuple[Circle, ...]:
-    """Who waits in a circle, for longer than the limit; each daemon is in one circle at most."""
+    """Who waits in a circle, for longer than the limit; whoever does is in one of them."""
     found = waits(spec, polls, now_ns, limits)
     fresh = {wait.daemon for wait in found if now_ns - wait.end.still_since_ns <= limits.deadlock_ns}
     system = {daemon.name for daemon in spec.daemons if daemon.is_system}
@@ -140,9 +140,8 @@ def _circles(waits: Sequence[Wait]) -> Iterator[Circle]:
     for wait in waits:
         if wait.daemon not in done and (path := _way_back(wait.daemon, by_daemon)):
             circle = Circle(waits=path)
-            if done.isdisjoint(circle.daemons):
-                done.update(circle.daemons)
-                yield circle
+            done.update(circle.daemons)
+            yield circle
 
 
 def _way_back(daemon: str, waits: Mapping[str, Sequence[Wait]]) -> tuple[Wait, ...]:
