@@ -16,8 +16,8 @@ from geartrain.engine.launcher import Launcher
 from geartrain.ports.fault_log import faults_in
 from geartrain.ports.run_memory import RunMemory
 from geartrain.rules.faults import Change, Fault, FaultCode, FaultStatus, Severity
-from geartrain.rules.health import Limits, is_online
-from geartrain.rules.lookout import Lookout
+from geartrain.rules.health import Health, Limits, is_online
+from geartrain.rules.lookout import Lookout, Moment
 from tests.walks.beating import Beating, Holds
 from tests.walks.parts import Sink, Source
 from tests.walks.waiting import Generous, Greedy, Lingers, Modest, Stumbles
@@ -51,6 +51,14 @@ async def told(launcher: Launcher, code: FaultCode, status: FaultStatus = FaultS
             if (change.fault.key.code, change.fault.status) == (code, status) and of in ("", change.fault.key.entity):
                 return change.fault
         await anyio.sleep(0.01)
+
+
+def looked(launcher: Launcher) -> tuple[Moment, tuple[Change, ...]]:
+    """What somebody sees who looks only once."""
+    memory = RunMemory(launcher.brief.state)
+    found = Lookout(memory.about.spec).look(memory.look())
+    memory.close()
+    return found
 
 
 def codes(changes: tuple[Change, ...]) -> set[FaultCode]:
@@ -100,11 +108,9 @@ async def test_a_process_that_died_for_good_keeps_its_last_counts_and_is_dead(
         frames = [change.frame for change in faults_in(launcher.brief.state)]
         assert frames[0] is not None
         assert frames[0].process is not None
-        memory = RunMemory(launcher.brief.state)
-        moment, _ = Lookout(memory.about.spec).look(memory.look())
-        memory.close()
+        moment, _ = looked(launcher)
         assert moment.daemons["beating"] == "dead"
-        assert moment.health["component", "beating"].name == "CRITICAL"
+        assert moment.health["component", "beating"] is Health.CRITICAL
         (executions,) = (slot.executions for _, slot in moment.reading.daemons() if slot.daemon == "beating")
         assert executions == 40
 
@@ -124,6 +130,32 @@ async def test_a_body_that_hangs_is_told_of_while_it_hangs_and_that_it_is_over_w
             await told(launcher, FaultCode.PROCESS_STALE)
         (tmp_path / "go").touch()
         await told(launcher, FaultCode.APP_HUNG, FaultStatus.HEALED)
+
+
+@pytest.mark.parametrize("of_process", [False, True])
+async def test_a_body_over_its_budget_is_a_fault_that_lasts(
+    anyio_backend: Loop, tmp_path: Path, of_process: bool
+) -> None:
+    pipeline = Pipeline("lingers", backend=anyio_backend)
+    budget = None if of_process else 0.05
+    pipeline.add(Lingers, name="lingers", budget=budget, config={"until": str(tmp_path / "go")})
+    if of_process:
+        pipeline.process("lingers", budget=0.05)
+    observe(pipeline, hang="200ms")
+    code = FaultCode.EXECUTOR_BUDGET_EXCEEDED if of_process else FaultCode.TASK_BUDGET_EXCEEDED
+    async with running(pipeline) as launcher:
+        await told(launcher, FaultCode.APP_HUNG)
+        (tmp_path / "go").touch()
+        over = await told(launcher, code)
+        assert (over.key.entity, over.severity, over.occurrences) == ("lingers", Severity.ERROR, 1)
+        assert "and may take 50 ms" in over.said
+        await told(launcher, FaultCode.APP_HUNG, FaultStatus.HEALED)
+        (moment, _) = looked(launcher)
+        assert moment.daemons["lingers"] == "faulted"
+        assert moment.health["component", "lingers"] is Health.ERROR
+        assert (code, FaultStatus.HEALED) not in [
+            (change.fault.key.code, change.fault.status) for change in faults_in(launcher.brief.state)
+        ]  # fmt: skip
 
 
 async def test_a_process_that_is_stopped_is_stale_until_it_goes_on(anyio_backend: Loop, tmp_path: Path) -> None:
@@ -274,6 +306,18 @@ async def test_a_pipeline_ends_when_its_work_is_done_and_its_observer_with_it(
     with anyio.fail_after(PATIENCE_S):
         await launcher.live()
     assert len((tmp_path / "ledger").read_bytes().splitlines()) == 10
+    assert faults_in(launcher.brief.state) == ()
+
+
+async def test_who_is_stopped_with_its_run_has_not_died(anyio_backend: Loop, tmp_path: Path) -> None:
+    pipeline = Pipeline("stopped", backend=anyio_backend)
+    pipeline.add(Beating, name="beating", config={"cycles": 1_000_000})
+    source = pipeline.add(Source, name="source", config={"total": 1_000_000, "pause_s": 0.001})
+    sink = pipeline.add(Sink, name="sink", config={"ledger": str(tmp_path / "ledger")})
+    pipeline.connect(source.out, sink.frames)
+    observe(pipeline)
+    async with running(pipeline) as launcher:
+        await until(lambda: (tmp_path / "ledger").exists() and (tmp_path / "ledger").stat().st_size > 0)
     assert faults_in(launcher.brief.state) == ()
 
 

@@ -31,9 +31,11 @@ def _of_process(poll: Poll, now_ns: int, limits: Limits) -> Iterator[Symptom]:
 
     dead = has_died(poll)
     if dead or process.deaths:
-        said = f"the process has died ({_how(process.exit_code)})" if dead else "the process had died, and lives again"
+        how = "had died, and lives again" if process.alive else f"has died ({_how(process.exit_code)})"
         # A life dies once, also while nobody has counted that yet.
-        yield found(FaultCode.PROCESS_DEAD, said, total=process.deaths, lasts=dead, mark=process.generation)
+        yield found(
+            FaultCode.PROCESS_DEAD, f"the process {how}", total=process.deaths, lasts=dead, mark=process.generation
+        )
     if is_stale(process, now_ns, limits):
         late_s = (now_ns - process.heartbeat_ns) / 1e9
         said = f"its loop has not turned for {late_s:.3g} s"
