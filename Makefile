@@ -48,7 +48,7 @@ clean: ## remove what was installed and cached
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(call STAMP,run): pyproject.toml
-	$(call install,.)
+	$(call install,'.[cli,web]')
 
 $(call STAMP,test): pyproject.toml
 	$(call install,'.[test]')

@@ -4,20 +4,22 @@ camera  --frames-->  detector  --objects-->  tracker  --tracks-->  album
                      (dies at every 20th frame)
 
 python examples/vision.py
+python examples/vision.py --observe      two minutes of it, to be looked at: http://127.0.0.1:8080/
 """
 
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-import anyio
 import msgspec
 from msgspec import Struct
 
 from geartrain import Context, Daemon, Pipeline, ReceiveStream, RestartPolicy, SendStream, run
 
 FRAMES = 60
+DIES_EVERY = 20
 
 
 class Frame(Struct):
@@ -44,19 +46,23 @@ class Camera(Daemon):
         self.total = total
 
     async def run(self, ctx: Context) -> None:
-        for number in range(self.total):
+        number = 0
+        async for _ in ctx.clock.every(0.01):
             await self.frames.send(Frame(number, bytes(1000)))
-            await anyio.sleep(0.01)
+            number += 1
+            if number == self.total:
+                return
 
 
 class Detector(Daemon):
-    def __init__(self, frames: ReceiveStream[Frame], objects: SendStream[Seen]) -> None:
+    def __init__(self, frames: ReceiveStream[Frame], objects: SendStream[Seen], dies_every: int) -> None:
         self.frames = frames
         self.objects = objects
+        self.dies_every = dies_every
 
     async def run(self, ctx: Context) -> None:
         async for frame in self.frames:
-            if frame.number % 20 == 19 and not self.frames.mark.redelivered:
+            if (frame.number + 1) % self.dies_every == 0 and not self.frames.mark.redelivered:
                 os._exit(1)  # as a library does that finds its memory broken
             await self.objects.send(Seen(frame.number, frame.number * 7 % 40))
 
@@ -85,11 +91,12 @@ class Album(Daemon):
                 file.write(msgspec.json.encode(page) + b"\n")
 
 
-def pipeline(album: Path) -> Pipeline:
-    p = Pipeline("vision")
-    camera = p.add(Camera, name="camera", config={"total": FRAMES})
+def pipeline(album: Path, frames: int = FRAMES, dies_every: int = DIES_EVERY, observe: str | None = None) -> Pipeline:
+    p = Pipeline("vision", observe=observe)
+    camera = p.add(Camera, name="camera", config={"total": frames})
     again = RestartPolicy(base=0.05, max_retries=5, within=30)
-    detector = p.add(Detector, name="detector", on_error="restart", restart=again)
+    config = {"dies_every": dies_every}
+    detector = p.add(Detector, name="detector", on_error="restart", restart=again, config=config)
     tracker = p.add(Tracker, name="tracker")
     pages = p.add(Album, name="album", config={"path": album})
     p.connect(camera.frames, detector.frames, maxsize=8)
@@ -98,20 +105,24 @@ def pipeline(album: Path) -> Pipeline:
     return p
 
 
-def main() -> None:
+def main(frames: int = FRAMES, dies_every: int = DIES_EVERY, observe: str | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "album"
         began = time.monotonic()
-        run(pipeline(path))
+        run(pipeline(path, frames, dies_every, observe))
         took_s = time.monotonic() - began
         lines = path.read_bytes().splitlines()
     pages = [msgspec.json.decode(line, type=Page) for line in lines]
     once = [page.frame for page in pages if not page.repeated]
-    print(f"{FRAMES} frames went through 4 processes in {took_s:.1f} s; the detector died {FRAMES // 20} times.")
-    print(f"{FRAMES - len({page.frame for page in pages})} were lost.")
+    died = frames // dies_every
+    print(f"{frames} frames went through 4 processes in {took_s:.1f} s; the detector died {died} times.")
+    print(f"{frames - len({page.frame for page in pages})} were lost.")
     in_order = "yes" if once == sorted(set(once)) else "NO"
     print(f"{len(pages) - len(once)} came of work done again, and say so; without them the order is exact: {in_order}")
 
 
 if __name__ == "__main__":
-    main()
+    if "--observe" in sys.argv:
+        main(12_000, 1000, "127.0.0.1:8080")
+    else:
+        main()
