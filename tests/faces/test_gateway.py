@@ -9,10 +9,11 @@ import pytest
 from geartrain import Supervisor
 from geartrain.engine.declare import signature_of
 from geartrain.errors import BadValue, CannotServe, DaemonError
-from geartrain.faces.gateway import BIND, WebObserver
-from geartrain.faces.web_address import Bind, listening
+from geartrain.faces.gateway import WebObserver
+from geartrain.faces.web_address import BIND, Bind, listening
 from geartrain.rules.pipeline import DaemonSpec
 from geartrain.rules.system import WEB_OBSERVER
+from tests.faces.conftest import Told
 from tests.faces.web_parts import Line
 from tests.ports.written_runs import WrittenRun
 from tests.rules import looks
@@ -98,3 +99,12 @@ async def test_who_only_declares_it_imports_nothing_of_the_web() -> None:
     )
     result = await anyio.run_process([sys.executable, "-c", code])
     assert result.stdout == b"set()\n"
+
+
+def test_a_run_that_cannot_be_shown_does_not_begin_and_says_why(told: Told) -> None:
+    with listening(Bind("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = told("run", "tests/faces/counting.toml", f"--observe={bind}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"{bind} is taken by somebody else: stop that one, or say another address\n")
+    assert "Traceback" not in done.stderr

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from geartrain.errors import BadValue, CannotServe
-from geartrain.faces.web_address import Bind, listening, understood, url_of
+from geartrain.faces import web_address
+from geartrain.faces.web_address import Bind, cannot_be_shown, listening, understood, url_of
+from geartrain.rules.pipeline import DaemonSpec, PipelineSpec
+from geartrain.rules.system import WEB_OBSERVER
 
 TOKEN = "0123456789abcdef"
 
@@ -89,3 +92,39 @@ def test_a_file_in_the_way_is_not_removed(tmp_path: Path) -> None:
     with pytest.raises(CannotServe), listening(Bind(path=str(path))):
         pass
     assert path.read_text() == "mine"
+
+
+def shown(**config: str) -> PipelineSpec:
+    daemon = DaemonSpec(name="observer", process="observer", run=WEB_OBSERVER, config=config)
+    return PipelineSpec(name="vision", daemons=(daemon,), file="vision.toml")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"bind": "0.0.0.0:8080"}, "say token"),
+        ({"bind": "nowhere"}, "HOST:PORT"),
+        ({"bind": "127.0.0.1:0", "token": "short"}, "at least 16"),
+    ],
+)
+def test_what_cannot_be_shown_is_a_fault_of_its_daemon_before_anything_starts(
+    config: dict[str, str], said: str
+) -> None:
+    (fault,) = cannot_be_shown(shown(**config))
+    assert str(fault).startswith("vision.toml: daemons.observer.config: ")
+    assert said in fault.said
+
+
+def test_a_port_that_is_taken_is_a_fault_and_one_that_is_free_stays_free() -> None:
+    with listening(Bind("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        (fault,) = cannot_be_shown(shown(bind=bind))
+        assert "is taken" in fault.said
+    assert list(cannot_be_shown(shown(bind=bind))) == []
+    assert list(cannot_be_shown(shown(bind=bind))) == []
+
+
+def test_without_the_extra_the_fault_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_address, "NEEDED", ("geartrain_not_installed",))
+    (fault,) = cannot_be_shown(shown(bind="127.0.0.1:0"))
+    assert "pip install 'geartrain[web]'" in fault.said

@@ -22,7 +22,7 @@ from geartrain.actors.observer import ExecutorObserver
 from geartrain.engine.context import Context
 from geartrain.engine.in_turn import start_in_turn
 from geartrain.errors import CannotServe
-from geartrain.faces.web_address import listening, understood, url_of
+from geartrain.faces.web_address import BIND, listening, understood, url_of
 from geartrain.faces.web_live import Graph, Logs
 from geartrain.faces.web_logs import last_lines
 from geartrain.faces.web_shown import graph_of, live_of
@@ -33,8 +33,6 @@ from geartrain.rules.view import View
 
 if TYPE_CHECKING:
     from geartrain.faces.web_gateway import Gateway
-
-BIND = "127.0.0.1:8080"
 
 
 class WebObserver(ExecutorObserver):

@@ -28,6 +28,7 @@ from geartrain.faces.looks import Printer
 from geartrain.faces.status import StatusLine, in_short
 from geartrain.faces.supervise import STOPS
 from geartrain.faces.target import pipeline_of
+from geartrain.faces.web_address import cannot_be_shown
 from geartrain.ports.limits import raise_descriptor_limit
 from geartrain.ports.process import signal_name
 from geartrain.ports.run_directory import clear, dead_runs
@@ -179,6 +180,8 @@ def _told(pipeline: Pipeline, status: StatusLine, log_level: str | None) -> Foll
 async def live(order: RunOrder) -> int:
     with heard() as signals:
         pipeline = pipeline_of(order.target, order.overrides)
+        if faults := tuple(cannot_be_shown(pipeline.whole)):
+            raise PipelineFaulty(faults)
         for dead in dead_runs():
             clear(dead)
         status = StatusLine(sys.stderr)

@@ -10,12 +10,21 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import Any
 
 from msgspec import Struct
 
-from geartrain.errors import BadValue, CannotServe
+from geartrain.errors import BadValue, CannotServe, Fault
+from geartrain.rules.pipeline import PipelineSpec
+from geartrain.rules.system import WEB_OBSERVER
+
+BIND = "127.0.0.1:8080"
+
+# What the extra `geartrain[web]` installs.
+NEEDED = ("starlette", "anycorn", "prometheus_client")
 
 _BACKLOG = 128
 _LEAST_TOKEN = 16
@@ -79,6 +88,29 @@ def listening(bind: Bind) -> Iterator[socket.socket]:
         if bind.path:
             with suppress(OSError):
                 os.unlink(bind.path)
+
+
+def cannot_be_shown(spec: PipelineSpec) -> Iterator[Fault]:
+    """Why an observer of this pipeline could not serve where it should: said before anything starts.
+
+    What happens to the address later is the observer's own trouble, which begins again by itself.
+    """
+    for daemon in spec.daemons:
+        if daemon.run == WEB_OBSERVER:
+            said = _why_not(daemon.config)
+            if said:
+                yield Fault(spec.file, f"daemons.{daemon.name}.config", said)
+
+
+def _why_not(config: Mapping[str, Any]) -> str:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        return f"to show a run, {missing[0]} is needed and not installed: pip install 'geartrain[web]'"
+    try:
+        with listening(understood(str(config.get("bind", BIND)), config.get("token"))):
+            return ""
+    except (BadValue, CannotServe) as error:
+        return str(error)
 
 
 def url_of(bind: Bind, opened: socket.socket) -> str:
