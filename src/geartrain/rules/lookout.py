@@ -147,8 +147,10 @@ class Lookout:
 
     def _channels(self, reading: RunReading) -> Iterator[ChannelCounts]:
         planes = {plane.name: plane for plane in reading.planes}
+        writers = {end.channel: end for _, end in reading.ends() if end.sends and end.incarnation}
         for counts in self._ledger.rows():
-            yield judged(counts, planes[counts.channel]) if counts.channel in planes else counts
+            now = _filled(counts, writers.get(counts.channel))
+            yield judged(now, planes[counts.channel]) if counts.channel in planes else now
 
     def _before(self, look: _Look) -> _Look | None:
         """The look that this one is compared with: the last that is a whole stretch older, or the oldest there is."""
@@ -161,6 +163,14 @@ class Lookout:
     def _numbered(self, fault: Fault) -> Change:
         self._number += 1
         return Change(number=self._number, fault=fault, frame=self.book.last_frame(fault))
+
+
+def _filled(counts: ChannelCounts, writer: EndReading | None) -> ChannelCounts:
+    """Both numbers of one end and of one moment: between those of two ends there may be a fifth of a second."""
+    if writer is None:
+        return counts
+    fill = writer.accepted - writer.taken - writer.dropped - writer.set_aside
+    return msgspec.structs.replace(counts, fill=min(counts.maxsize, max(0, fill)))
 
 
 def kind_of(code: FaultCode) -> EntityKind:

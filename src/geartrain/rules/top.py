@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
-from geartrain.rules.counts import ChannelCounts
 from geartrain.rules.faults import Fault
 from geartrain.rules.health import Condition, Health
 from geartrain.rules.lookout import Moment
@@ -131,7 +130,6 @@ def _age_s(at_ns: int, moment: Moment) -> float | None:
 
 
 def _channels(moment: Moment) -> Iterator[ChannelRow]:
-    writers = {end.channel: end for _, end in moment.reading.ends() if end.sends}
     for counts in moment.channels:
         rate = moment.rates.get(counts.channel)
         wait = _wait(moment, counts.channel)
@@ -141,7 +139,7 @@ def _channels(moment: Moment) -> Iterator[ChannelRow]:
             reader=counts.reader,
             policy=counts.policy,
             maxsize=counts.maxsize,
-            fill=_fill(counts, writers.get(counts.channel)),
+            fill=counts.fill,
             in_hz=None if rate is None else rate.accepted_hz,
             out_hz=None if rate is None else rate.taken_hz,
             waits=None if wait is None else wait.daemon,
@@ -149,13 +147,6 @@ def _channels(moment: Moment) -> Iterator[ChannelRow]:
             dropped=counts.dropped,
             lost=counts.lost,
         )
-
-
-def _fill(counts: ChannelCounts, writer: EndReading | None) -> int:
-    """Both numbers of one end and of one moment: between those of two ends there may be a fifth of a second."""
-    if writer is None or not writer.incarnation:
-        return counts.fill
-    return min(counts.maxsize, max(0, writer.accepted - writer.taken - writer.dropped))
 
 
 def _wait(moment: Moment, channel: str) -> EndReading | None:
