@@ -1,5 +1,7 @@
 """The arbiter as a daemon: leases held by daemons, in virtual time on both loops, through its deaths and theirs."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -469,3 +471,11 @@ def test_two_arbiters_never_have_one_folder(tmp_path: Path) -> None:
     journal.close()
     _, journal = LeaseArbiter(directory=tmp_path / "leases").open_journal()
     journal.close()
+
+
+def test_the_process_of_a_clock_loads_no_arbiter() -> None:
+    script = "from geartrain.actors import ReactorClock\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "geartrain.actors.clock" in loaded
+    assert not {"geartrain.actors.arbiter", "geartrain.rules.lease", "geartrain.ports.journal"} & loaded

@@ -415,16 +415,20 @@ class Leases:
 
     def _opened(self, session: int, ttl_ns: int) -> None:
         if self._session not in (0, session):
-            self._session_is_over("the arbiter does not know of it any more")
+            self._forget("the arbiter does not know of it any more")
         self._session, self._session_ttl_ns = session, ttl_ns
 
     def _session_is_over(self, why: str) -> None:
-        self._lose_all(why)
-        self._debts.clear()
-        self._unsent.clear()
+        """Another one, by another secret: to the old one there is no way back."""
+        self._forget(why)
         self._session = 0
         self._secret = f"{new_number():x}-{new_number():x}"
         self._owes = True
+
+    def _forget(self, why: str) -> None:
+        self._lose_all(why)
+        self._debts.clear()
+        self._unsent.clear()
         for n in self._asked:
             # Whatever it was, it was asked in a session that is no more.
             self._answers[n] = Refusal(0, n, "no_session", why)
