@@ -395,25 +395,6 @@ def _observing(effort: Effort) -> Iterator[Figure]:
         )
     for loop in LOOPS:
         yield Figure(
-            what="observing: SIGKILL until /api/v1/faults tells of it",
-            loop=loop,
-            unit="ms",
-            rounds=effort.cost_rounds,
-            geartrain=Job("observing.py", ("told", "5", loop)),
-            peer=None,
-            wanted=MedianBelow(500.0),
-        )
-        yield Figure(
-            what="observing: lateness of a 1 kHz cycle, p99, 50 requests/s and 20 streams (peer: none)",
-            loop=loop,
-            unit="us",
-            rounds=effort.rounds,
-            geartrain=Job("observing.py", ("served", str(effort.late_seconds), loop)),
-            peer=Job("observing.py", ("beat", str(effort.late_seconds), loop)),
-            # Noise of two cores that four processes and twenty clients share.
-            wanted=RatioAtMost(1.25),
-        )
-        yield Figure(
             what="observing: items at maxsize 256, beside an observer (peer: without one)",
             loop=loop,
             unit="/s",
