@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import pytest
 
-from geartrain import Supervisor
+from geartrain import SimClock, Supervisor, simulate
 from geartrain.actors.observer import ExecutorObserver
 from geartrain.errors import BadValue, SlotsUnreadable
 from geartrain.ports.fault_log import faults_in
@@ -150,6 +151,25 @@ async def test_it_looks_once_more_when_it_is_told_to_stop(tmp_path: Path) -> Non
             camera.is_killed()
             await supervisor.stop()
     assert [change.fault.key.code for change in made.told] == [FaultCode.PROCESS_DEAD]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_its_looks_are_on_the_clock_of_its_run(tmp_path: Path, loop: Literal["asyncio", "trio"]) -> None:
+    run = WrittenRun(tmp_path)
+    well(run)
+
+    async def main() -> int:
+        clock = SimClock()
+        made = Seen(run.memory(), poll=timedelta(hours=1))
+        async with Supervisor(clock=clock) as supervisor:
+            supervisor.add_factory(lambda: made, name="observer")
+            await clock.advance(5 * 3600)
+            assert made.moment is not None
+            looks = made.moment.look
+            await supervisor.stop()
+        return looks
+
+    assert simulate(main, backend=loop) == 1 + 5
 
 
 def test_what_cannot_be_is_refused_in_words(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from geartrain import (
     Context,
     Daemon,
     Deadlock,
+    ExecutorObserver,
     NotHeld,
     Pipeline,
     PipelineFailed,
@@ -30,6 +31,7 @@ from geartrain import (
     simulate,
 )
 from geartrain.engine.in_process import InProcess
+from geartrain.ports.run_memory import RunMemory
 from geartrain.recipes.ready_made import Merge, Tee
 
 Loop = Literal["asyncio", "trio"]
@@ -267,6 +269,26 @@ async def test_a_foreign_program_is_refused_by_name() -> None:
     pipeline.add_command(["true"], name="ffmpeg")
     with pytest.raises(PipelineFaulty, match=re.escape("daemons.ffmpeg.command: a foreign program")):
         await pipeline.run(in_process=True)
+
+
+class Looks(Daemon):
+    def __init__(self, memory: RunMemory) -> None: ...
+
+    async def run(self, ctx: Context) -> None: ...
+
+
+async def test_who_reads_what_a_run_writes_down_is_refused_by_name_where_nothing_is_written() -> None:
+    pipeline = chain()
+    pipeline.add(Looks, name="looks")
+    with pytest.raises(PipelineFaulty, match=re.escape("daemons.looks.memory: is what the processes of a run write")):
+        await pipeline.run(in_process=True)
+
+
+async def test_an_observer_is_left_out_where_there_is_nothing_to_see() -> None:
+    pipeline = chain()
+    pipeline.add(ExecutorObserver, name="observer")
+    await pipeline.run(in_process=True)
+    assert told_by("sink")
 
 
 async def test_a_clock_without_in_process_is_refused() -> None:

@@ -7,7 +7,7 @@ from geartrain.rules.health import Condition, Health
 from geartrain.rules.lookout import EntityKind, Lookout
 from geartrain.rules.pipeline import PipelineSpec
 from geartrain.rules.readings import Poll, SlotState
-from geartrain.rules.view import ID_MOST, Executor, Relation, Timing, View, asked_for, fit_id
+from geartrain.rules.view import ID_MOST, Executor, Relation, RunData, Timing, View, asked_for, fit_id
 from tests.rules.looks import NOW, WALL, S, end, pipeline, poll, reading, slot
 
 SPEC = pipeline("frames: camera -> finder", "marks: finder -> sink", finder="work", sink="work")
@@ -196,6 +196,16 @@ def test_channels_are_shown_with_their_lag_their_rates_and_who_waits_in_them() -
     assert (frames.accepted_hz, frames.taken_hz, frames.dropped_hz) == (10.0, 7.0, 0.0)
     assert frames.waits == ("camera",)
     assert channels["marks"].waits == ()
+
+
+def test_a_run_of_which_something_cannot_be_read_is_not_called_well() -> None:
+    seen = reading(SPEC, *well(), unreadable=("work.1.slots is not read: it is no slot file",))
+    view = View(Lookout(SPEC).look(seen)[0])
+    (area,) = view.of_kind("area")
+    assert view.health(area) is Health.WARNING
+    run = view.snapshot(area)["run"]
+    assert isinstance(run, RunData)
+    assert run.unreadable == seen.unreadable
 
 
 def test_a_daemon_that_is_planned_and_has_no_slot_yet_is_shown() -> None:

@@ -18,7 +18,7 @@ from geartrain.rules.counts import ChannelCounts, EndCounts, Ledger, Rate, judge
 from geartrain.rules.faults import Change, Debounce, Fault, FaultBook, FaultCode, FaultKey, Frame, Symptom
 from geartrain.rules.health import Condition, Health, Limits, classify, classify_process, health
 from geartrain.rules.pipeline import PipelineSpec
-from geartrain.rules.readings import EndReading, Poll
+from geartrain.rules.readings import EndReading
 from geartrain.rules.run_memory import RunReading
 from geartrain.rules.symptoms import Hands, Storms, symptoms
 from geartrain.rules.waits import Circle, Wait, circle_symptoms, circles, waits
@@ -135,7 +135,7 @@ class Lookout:
             limits=limits,
             processes=processes,
             daemons=daemons,
-            health=_healths(self._spec.name, polls, processes, daemons, self.book.faults),
+            health=_healths(reading, self._spec.name, processes, daemons, self.book.faults),
             channels=look.channels,
             rates={} if before is None else _rates(before, look),
             body_hz={} if before is None else dict(_body_hz(before, look)),
@@ -214,8 +214,8 @@ def _body_hz(before: _Look, now: _Look) -> Iterator[tuple[str, float]]:
 
 
 def _healths(
+    reading: RunReading,
     area: str,
-    polls: Iterable[Poll],
     processes: Mapping[str, Condition],
     daemons: Mapping[str, Condition],
     faults: Iterable[Fault],
@@ -226,7 +226,7 @@ def _healths(
         key = (kind_of(fault.key.code), fault.key.entity)
         worst[key] = max(worst.get(key, Health.OK), fault.health)
     found: dict[tuple[EntityKind, str], Health] = {}
-    for poll in polls:
+    for poll in reading.processes:
         process = poll.process.process
         below = [Health.OK]
         for slot in poll.daemons:
@@ -235,5 +235,7 @@ def _healths(
             below.append(its)
         own = worst.get(("component", process), Health.OK)
         found["component", process] = max(health(processes[process]), own, *below)
-    found["area", area] = max(found.values(), default=Health.OK)
+    # Of what cannot be read nobody knows whether it is well.
+    known = Health.WARNING if reading.unreadable else Health.OK
+    found["area", area] = max((known, *found.values()))
     return found

@@ -44,8 +44,12 @@ def _of_process(poll: Poll, now_ns: int, limits: Limits) -> Iterator[Symptom]:
         said = f"a body took {_ms(process.fault_took_ns)}, and may take {_ms(process.budget_ns)} in this process"
         yield found(FaultCode.EXECUTOR_BUDGET_EXCEEDED, said, lasts=True, mark=process.fault_since_ns)
     if process.dropped:
-        said = f"{process.dropped} times there was no slot for a daemon: what it does cannot be seen from outside"
+        said = f"{_times(process.dropped)} there was no slot for a daemon: what it does cannot be seen from outside"
         yield found(FaultCode.SLOTS_EXHAUSTED, said, total=process.dropped)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _how(exit_code: int | None) -> str:
@@ -58,7 +62,7 @@ def _of_daemon(poll: Poll, slot: DaemonReading, now_ns: int, limits: Limits) -> 
     failed = slot.state == SlotState.ERROR
     if failed or slot.errors:
         how = "has failed" if failed else "had failed, and was made anew"
-        said = f"the daemon {how}, {slot.errors} times in all"
+        said = f"the daemon {how}, {_times(slot.errors)} in all"
         yield Symptom(key=FaultKey(slot.daemon, FaultCode.APP_ERROR), frame=slot, said=said, total=slot.errors,
                       lasts=failed)  # fmt: skip
     held = slot.held == Held.OVER_BUDGET
