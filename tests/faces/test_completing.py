@@ -10,6 +10,7 @@ from click.shell_completion import ShellComplete
 
 from geartrain.faces.command_line import geartrain
 from tests.faces.conftest import COMMAND, Running, Told
+from tests.faces.remains import RUN, Remains
 
 COUNTING = "tests/faces/counting.toml"
 
@@ -58,3 +59,11 @@ def test_where_nothing_runs_nothing_is_offered_and_nothing_is_said(
 
 def test_a_pipeline_is_completed_as_a_file() -> None:
     assert offered("run", "pyp") == ["file"]
+
+
+def test_runs_that_are_over_are_offered_where_what_they_left_is_read(place: Path) -> None:
+    Remains()
+    assert offered("post-mortem", "e") == ["eyes", RUN]
+    assert offered("top", "eyes-") == [RUN]
+    assert offered("post-mortem", "x") == []
+    assert offered("stop", "e") == []

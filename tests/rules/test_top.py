@@ -149,6 +149,12 @@ def test_who_waits_for_an_item_is_told_and_blocks_nobody() -> None:
     assert (row.waits, row.waits_s, row.is_blocked) == ("clock", 0, False)
 
 
+def test_who_waits_for_room_comes_before_who_waits_for_an_item() -> None:
+    both = (replace(READS, waits=1), replace(WRITES, waits=1))
+    assert the_channel(look(5, *both)).waits == "camera"
+    assert the_channel(look(5, *reversed(both))).waits == "camera"
+
+
 def test_nobody_waits_at_a_channel_that_is_closed() -> None:
     assert the_channel(look(5, WRITES, replace(READS, waits=1, closed=1))).waits is None
 

@@ -43,7 +43,16 @@ from geartrain.errors import (
     JournalStopped,
     PipelineFaulty,
 )
-from geartrain.faces.completing import SHELLS, channel_names, daemon_names, files, log_names, run_names, script
+from geartrain.faces.completing import (
+    SHELLS,
+    channel_names,
+    daemon_names,
+    files,
+    kept_names,
+    log_names,
+    run_names,
+    script,
+)
 from geartrain.faces.health import Finding, findings
 from geartrain.faces.lease import LEASE_FOLDER, Line, compacted, regions_text, standing, story
 from geartrain.faces.looks import Printer, has_colours, in_calls, in_columns
@@ -184,6 +193,10 @@ def channel_argument(command: F) -> F:
 
 def run_argument(command: F) -> F:
     return click.argument("run_name", metavar="[RUN]", required=False, shell_complete=run_names)(command)
+
+
+def kept_argument(command: F) -> F:
+    return click.argument("run_name", metavar="[RUN]", required=False, shell_complete=kept_names)(command)
 
 
 def set_option(command: F) -> F:
@@ -377,7 +390,7 @@ def logs(daemon: str | None, follow: bool, run_name: str | None) -> None:
 
 
 @geartrain.command("post-mortem")
-@run_argument
+@kept_argument
 @format_option
 def post_mortem(run_name: str | None, form: TableFormat) -> None:
     """Say how each process of a run ended, what it had in hand and who waited; of the last run if none is named.
@@ -394,7 +407,7 @@ def post_mortem(run_name: str | None, form: TableFormat) -> None:
 
 
 @geartrain.command()
-@run_argument
+@kept_argument
 @click.option("--once", is_flag=True, help="One look, with what happened in the time before it.")
 @click.option("--every", "every_s", type=Duration(), default="1s", show_default=True, help="How often to look.")
 @format_option

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from geartrain.engine.control import Answer, AskChannels, AskStandings, Question, ask
 from geartrain.errors import GeartrainError
 from geartrain.faces.runs import live_run, logs_in, pipeline_name, state_of
-from geartrain.ports.run_directory import live_runs
+from geartrain.ports.run_directory import kept_states, live_runs
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -50,6 +50,15 @@ def run_names(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> l
     """The runs that are alive, by their pipelines' names where that is enough."""
     try:
         return _beginning(list(_short([run.run_id for run in live_runs()])), begun)
+    except GeartrainError:
+        return []
+
+
+def kept_names(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """The runs of which something is kept, the youngest first; a pipeline's name means its last one."""
+    try:
+        ids = [path.name for path in kept_states()]
+        return _beginning(list(dict.fromkeys((*map(pipeline_name, ids), *ids))), begun)
     except GeartrainError:
         return []
 

@@ -38,14 +38,16 @@ def live_run(named: str | None) -> Run:
 
 
 def state_of(named: str | None) -> Path:
-    """The folder with the logs of a run: of the live one, else of the last one that was."""
+    """The folder with what a run leaves: the live one, else the last one that was."""
     alive = [run.run_id for run in live_runs()]
     states = kept_states()
     found = [path for path in states if named is None or named in (path.name, pipeline_name(path.name))]
     if not found:
         names = [path.name for path in states]
         raise BadValue(
-            f"there are no logs of {named!r}; {did_you_mean(named, names)}" if named else "there are no logs"
+            f"nothing is kept of a run {named!r}; {did_you_mean(named, names)}"
+            if named
+            else "nothing is kept of any run"
         )
     living = [path for path in found if path.name in alive]
     if len(living) > 1:
