@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
+import pytest
 
-from geartrain import Pipeline
+from geartrain import Pipeline, RestartPolicy
 from geartrain.engine.launcher import Launcher
 from geartrain.faces.gateway import WebObserver
 from tests.faces.web_parts import Line
@@ -70,13 +71,14 @@ async def shown(tmp_path: Path, backend: Loop, on_error: Literal["restart", "ign
     # Whatever becomes of the others, the run goes on.
     pipeline.add(Beating, name="keeper", process="brain", config={"cycles": 10**9})
     at = {"bind": f"unix:{tmp_path / 'shown'}", "poll": "20ms"}
-    pipeline.add(WebObserver, name="observer", process="observer", on_error="restart", config=at)
+    at_once = RestartPolicy(base=0.01, factor=1)
+    pipeline.add(WebObserver, name="observer", process="observer", on_error="restart", restart=at_once, config=at)
     launcher = Launcher(pipeline)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(launcher.live)
-        with anyio.fail_after(PATIENCE_S * 2):
+        with anyio.fail_after(PATIENCE_S):
             await launcher.gate.wait()
-            yield Shown(tmp_path / "shown")
+        yield Shown(tmp_path / "shown")
         await launcher.end_now()
 
 
@@ -126,3 +128,49 @@ async def test_an_observer_that_was_killed_goes_on_and_tells_its_clients(tmp_pat
     assert again.data["fault"]["fault_code"] == "PROCESS_DEAD"
     assert again.data["fault"]["occurrence_count"] == 1
     assert after == before
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
+async def test_however_often_the_observer_is_killed_nobody_else_notices(
+    tmp_path: Path, anyio_backend: Loop, kills: int
+) -> None:
+    own, frames = "components/observer/data/executor", "apps/sink/data/channels"
+
+    def only(found: Any) -> Any:
+        (channel,) = found["data"].values()
+        return channel
+
+    async with shown(tmp_path, anyio_backend, "restart") as run:
+        taken = only(await run.ask(frames))["taken"]
+        for _ in range(kills):
+            former = (await run.ask(own))["data"]["pid"]
+            await run.kill("observer")
+            await run.until(own, lambda found, former=former: found["data"]["pid"] not in (None, former))
+            channel = await run.until(frames, lambda found, taken=taken: only(found)["taken"] > taken)
+            taken = only(channel)["taken"]
+        observer = (await run.ask(own))["data"]
+        others = [(await run.ask(f"components/{name}/data/executor"))["data"] for name in ("eyes", "brain")]
+        channel = only(await run.ask(frames))
+    assert (observer["restarts"], observer["deaths"]) == (kills, kills)
+    assert [(other["restarts"], other["generation"]) for other in others] == [(0, 1), (0, 1)]
+    assert (channel["dropped"], channel["lost"]) == (0, 0)
+
+
+async def test_while_the_observer_is_stopped_the_others_work_and_then_it_tells_all_of_it(
+    tmp_path: Path, anyio_backend: Loop
+) -> None:
+    async with shown(tmp_path, anyio_backend, "restart") as run:
+        ledger = tmp_path / "ledger"
+        before = await run.until("apps/keeper/data/timing", lambda found: found["data"]["executions"] > 10)
+        pid = (await run.ask("components/observer/data/executor"))["data"]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            written = ledger.stat().st_size
+            with anyio.fail_after(PATIENCE_S):
+                while ledger.stat().st_size < written + 1000:
+                    await anyio.sleep(0.01)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        after = await run.ask("apps/keeper/data/timing")
+    assert after["data"]["executions"] > before["data"]["executions"]
+    assert after["data"]["overruns"] == 0
