@@ -248,7 +248,7 @@ def _say_more(launcher: Launcher, follower: Follower) -> None:
         lines = launcher.last_lines.get(process, [])[-LAST_LINES:]
         if lines:
             follower.show("".join([f"\nthe last lines of process {process}:\n", *(f"    {line}\n" for line in lines)]))
-    follower.say(f"more is in the logs: geartrain logs --run {launcher.run.run_id}")
+    follower.say(f"what everybody was about then: geartrain post-mortem {launcher.run.run_id}")
 
 
 async def _hear(signals: AsyncIterator[signal.Signals], running: Running) -> None:
