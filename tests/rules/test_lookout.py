@@ -75,6 +75,15 @@ def test_the_way_back_of_a_call_is_a_channel_of_its_own() -> None:
     assert [counts.channel for counts in moment.channels] == ["svc", "svc.replies"]
 
 
+def test_what_went_through_a_channel_is_known_also_when_its_ends_are_gone() -> None:
+    spec = pipeline("svc: client -> server")
+    lookout = Lookout(spec)
+    back = end("svc.replies", "server", sends=True, accepted=9)
+    lookout.look(reading(spec, poll(slot(name="server"), name="server", ends=(back,))))
+    moment, _ = lookout.look(reading(spec, poll(slot(name="server"), name="server")))
+    assert [(counts.channel, counts.accepted) for counts in moment.channels] == [("svc", 0), ("svc.replies", 9)]
+
+
 def test_changes_are_numbered_without_a_gap_and_go_on_in_the_next_life() -> None:
     lookout = Lookout(SPEC)
     well = looked()

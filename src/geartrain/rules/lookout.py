@@ -66,7 +66,6 @@ class Lookout:
 
     def __init__(self, spec: PipelineSpec, limits: Limits | None = None, debounce: Debounce | None = None) -> None:
         self.book = FaultBook(debounce)
-        self._declared = spec
         self._limits = limits or Limits()
         self._spec = spec
         self._ledger = Ledger(spec)
@@ -98,7 +97,7 @@ class Lookout:
     # -- what is known -----------------------------------------------------------------------------------------------
 
     def _learn(self, reading: RunReading) -> None:
-        if (spec := as_it_runs(self._declared, reading)) != self._spec:
+        if (spec := as_it_runs(self._spec, reading)) != self._spec:
             self._spec, self._ledger = spec, Ledger(spec)
             self._looks.clear()
         known = {channel.name for channel in self._spec.channels}
@@ -178,12 +177,15 @@ def kind_of(code: FaultCode) -> EntityKind:
 
 
 def as_it_runs(spec: PipelineSpec, reading: RunReading) -> PipelineSpec:
-    """The pipeline with the channels that really are, as the ends tell: the way back of a call has one of its own."""
+    """The pipeline with the channels that really are, as the ends tell: the way back of a call has one of its own.
+
+    A channel that is known stays, though the next life of a process has no end of it any more.
+    """
     known = {channel.name: channel for channel in spec.channels}
     backs = {}
     for _, end in reading.ends():
         there, _, ending = end.channel.rpartition(".")
-        if there in known:
+        if there in known and end.channel not in known:
             backs[end.channel] = known[there].back(ending)
     return msgspec.structs.replace(spec, channels=(*spec.channels, *(backs[name] for name in sorted(backs))))
 
