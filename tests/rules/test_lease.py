@@ -12,6 +12,7 @@ from geartrain.rules.lease import CLAIMS_MOST, State, Terms
 from geartrain.rules.lease_ledger import ANSWERS_MOST, Ended, Ledger, Renewed, compact, fold
 from geartrain.rules.lease_words import (
     Acquire,
+    Adopt,
     Alive,
     Begin,
     Claim,
@@ -21,6 +22,7 @@ from geartrain.rules.lease_words import (
     Lost,
     Mode,
     Note,
+    Offer,
     Open,
     Opened,
     Refusal,
@@ -256,6 +258,22 @@ def test_raised_and_lowered_it_stays_one_lease_with_a_new_token_each_time() -> N
     replies = talk.set_mode(Grant(session, 0, grant.lease, raised.token, (), 0), "s")
     assert one(replies, Grant).n == behind
     assert one(replies, Done).token > raised.token > grant.token
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+def test_a_lease_whose_mode_has_changed_runs_out_as_before_and_is_renewed_as_before(is_renewed: bool) -> None:
+    talk = Talk()
+    session, other = talk.open(), talk.open()
+    grant = talk.granted(session, "a", mode="s", ttl=5)
+    talk.passes(3)
+    talk.set_mode(grant, "x")
+    if is_renewed:
+        assert talk.renew(session) == (Alive(session),)
+        talk.passes(3)
+    talk.passes(1.9)
+    assert talk.refused(other, "a").code == "conflict"
+    talk.passes(0.1)
+    talk.granted(other, "a")
 
 
 def test_who_raises_goes_before_those_who_wait_for_it() -> None:
@@ -853,6 +871,34 @@ class Histories(RuleBasedStateMachine):
         self.model.settle()
         self.hear()
         self.sessions[who] = self.talk.open(f"{who} again", ttl=80_000)
+
+    @precondition(lambda self: self.model.held and not self.model.waiting)
+    @rule(data=st.data(), who=st.integers(0, 3), owner=st.integers(0, 1))
+    def hand_over(self, data: st.DataObject, who: int, owner: int) -> None:
+        wish, to = self.live(data), self.sessions[who]
+        token = self.token(wish)
+        self.talk(Offer(wish.session, self.talk.n(), wish.lease, token, to))
+        replies = self.talk(Adopt(to, self.talk.n(), wish.lease, 0, owner))
+        if wish.session == to:
+            assert isinstance(replies[0], Refusal)
+            return
+        assert one(replies, Lost) == Lost(wish.session, wish.lease, "adopted")
+        assert self.token(wish) > token
+        assert only(self.talk(Release(wish.session, self.talk.n(), wish.lease, token)), Refusal).code == "not_holder"
+        wish.session, wish.owner = to, owner
+
+    @rule()
+    def the_arbiter_dies(self) -> None:
+        """Who waited has to ask again; what is held is held."""
+        again = self.talk.born_again()
+        again.now_ns, again.records, again._n = self.talk.now_ns, self.talk.records, self.talk._n
+        again(Begin("boot", 0))
+        self.talk = again
+        self.model.waiting.clear()
+
+    @rule(who=st.integers(0, 3))
+    def renew(self, who: int) -> None:
+        assert self.talk.renew(self.sessions[who]) == (Alive(self.sessions[who]),)
 
     @rule(seconds=st.integers(0, 12))
     def time_passes(self, seconds: int) -> None:

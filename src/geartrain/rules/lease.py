@@ -557,6 +557,7 @@ class State:
         if lease.session in self.ledger.sessions and (is_loss or lease.session != session):
             self._replies.append(Lost(lease.session, number, why))
         places = self._leave(lease)
+        self._lease_due.pop(number, None)
         self._record(Ended(self.now_ns, number, why, session, n, delay_until_ns))
         self._ended[number] = why
         if len(self._ended) > _ENDED_MOST:
@@ -813,7 +814,6 @@ class State:
     def _leave(self, lease: Lease) -> tuple[Place, ...]:
         places = self._places.pop(lease.lease)
         self._held.remove(lease.lease, places)
-        self._lease_due.pop(lease.lease, None)
         if lease.cls:
             self._of_class[lease.cls] -= 1
         if lease.alone:
