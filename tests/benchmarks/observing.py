@@ -1,7 +1,9 @@
 """One figure about being observed. Prints one number.
 
-python observing.py hooks 100000   us for the start, the stop and the report of one cycle, together
-python observing.py read    1000   ms to read that many slots
+    python observing.py hooks 100000   us for the start, the stop and the report of one cycle, together
+    python observing.py read    1000   ms to read that many slots
+
+What an observer and its clients cost a whole pipeline is in `pipelines.py` and `gateway.py`.
 """
 
 import sys

@@ -1,8 +1,10 @@
 """What a process writes down of its daemons and the ends of their channels, for whoever looks from outside.
 
-hooks of the supervisor  ->  the slot of the daemon         at once
-the ends                 ->  the slots of the ends          whenever the loop shows that it turns, if they moved
-a reader takes an item   ->  in hand, in its end's slot     at once, see `RemoteReceive.written_in`
+    hooks of the supervisor  ->  the slot of the daemon         at once
+    the ends                 ->  the slots of the ends          when the loop shows that it turns, and at their end
+    a reader takes an item   ->  in hand, in its end's slot     at once, see `RemoteReceive.written_in`
+
+All of it happens in the loop of the process, so that each slot has one writer.
 """
 
 import time
@@ -22,7 +24,7 @@ WrittenEnd = RemoteSend[object] | RemoteReceive[object] | InsideSend[object] | I
 
 
 class Written(Observer):
-    """The slots of this process. Hooks come from its loop alone, so that each slot has one writer."""
+    """The slots of this process."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
