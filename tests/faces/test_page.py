@@ -1,17 +1,21 @@
 """The observer's page, in a real browser: what it shows, and that everybody can read and reach it."""
 
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from geartrain.faces.web_address import Bind, listening
 from geartrain.faces.web_live import LogLine
 from geartrain.rules.health import Condition
 from geartrain.rules.pipeline import POLICIES
 from tests.faces import scenes
 from tests.faces.browser import CHROMIUM, DRIVER, MISSING, Browser, browser
+from tests.faces.conftest import Running
 from tests.faces.pretend_gateway import PAGE, PretendGateway
 from tests.faces.scenes import Scene
 
@@ -44,7 +48,7 @@ def shown(page: Browser, scene: Scene, looks: int = 8) -> Iterator[PretendGatewa
     """The page of this scene, drawn."""
     gateway = PretendGateway(scene.graph)
     for node in scene.graph.nodes:
-        gateway.logs[node.process] = [LogLine(stream="stdout", text=f"{node.process} says line {n}") for n in range(60)]
+        gateway.logs[node.process] = [LogLine(stream="out", text=f"{node.process} says line {n}") for n in range(60)]
     with gateway.serving():
         gateway.say(*scene.many(looks))
         page.go(gateway.address)
@@ -113,6 +117,9 @@ def test_a_fault_is_listed_with_severity_entity_since_and_count_and_folded_away_
         )
         scene.heal("planner", "APP_HUNG")
         gateway.say(scene.next())
+        # For a while it is to be seen, after those that are.
+        page.wait("return document.querySelector('#fault-list > li:last-child').innerText.startsWith('healed')")
+        gateway.say(*scene.many(130))
         page.wait("return document.querySelectorAll('#fault-list > li').length == 1")
         assert page.run("return document.querySelector('#healed summary').textContent") == "1 healed or cleared"
 
@@ -149,11 +156,11 @@ def test_charts_show_throughput_waiting_items_durations_and_lateness_and_say_whe
 def test_the_log_follows_the_chosen_daemon_and_marks_what_came_by_stderr(page: Browser) -> None:
     scene = scenes.rover()
     with shown(page, scene) as gateway:
-        gateway.logs["drive"] = [LogLine(stream="stderr", text="<b>too hot</b>")]
+        gateway.logs["drive"] = [LogLine(stream="err", text="<b>too hot</b>")]
         page.run(f"{row('wheels')}.querySelector('button').click()")
         page.wait("return document.querySelector('#log-lines').innerText.includes('err<b>too hot</b>')")
         assert page.run("return document.querySelector('#log-process').value") == "drive"
-        gateway.logs["drive"].append(LogLine(stream="stdout", text="well again"))
+        gateway.logs["drive"].append(LogLine(stream="out", text="well again"))
         page.wait("return document.querySelector('#log-lines').innerText.includes('well again')")
 
 
@@ -164,11 +171,11 @@ def test_the_log_stays_at_its_end_and_still_while_somebody_reads_above(page: Bro
     at_end = f"{log} return log.scrollHeight - log.scrollTop < log.clientHeight + 4"
     with shown(page, scene) as gateway:
         page.wait(at_end)
-        gateway.logs["album"].append(LogLine(stream="stdout", text="one more"))
+        gateway.logs["album"].append(LogLine(stream="out", text="one more"))
         page.wait("return document.querySelector('#log-lines').innerText.includes('one more')")
         page.wait(at_end)
         page.run("document.querySelector('#log-lines').scrollTop = 0")
-        gateway.logs["album"].append(LogLine(stream="stdout", text="and one"))
+        gateway.logs["album"].append(LogLine(stream="out", text="and one"))
         page.wait("return document.querySelector('#log-lines').innerText.includes('and one')")
         assert page.run("return document.querySelector('#log-lines').scrollTop") == 0
 
@@ -205,6 +212,7 @@ def test_a_table_is_sorted_by_any_column_and_goes_back_to_the_order_of_the_pipel
         ("duration(125)", "2 min 5 s"),
         ("rate(null)", "\u2013"),
         ("rate(96.04)", "96.0/s"),
+        ("rate(99.97)", "100/s"),
         ("rate(12345)", "12 345/s"),
         ("rate(1234567)", "1235k/s"),
         ("long(7384)", "2 h 3 min"),
@@ -227,6 +235,37 @@ def figures(window: Browser) -> Iterator[Browser]:
         window.go(f"{gateway.address}/icon.svg")
         yield window
         window.go("about:blank")
+
+
+# -- the real thing ---------------------------------------------------------------------------------------------------
+
+
+@needs_chromium
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_run_is_shown_as_it_is_and_a_death_within_two_seconds(
+    page: Browser, running: Running, place: Path, backend: str
+) -> None:
+    slow = place / "slow"
+    settings = (f'daemons.detector.config.slow="{slow}"', f'pipeline.backend="{backend}"')
+    words = [word for setting in settings for word in ("--set", setting)]
+    with listening(Bind("127.0.0.1", 0)) as opened:
+        port = opened.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with running("tests/faces/seen.toml", "--observe", f"127.0.0.1:{port}", *words) as live:
+        live.until("observer | is ready")
+        page.go(url)
+        page.wait("return document.querySelectorAll('#daemon-table tbody tr').length == 5")
+        page.wait("return document.querySelectorAll('.chart:not([data-empty]) canvas').length == 4")
+        slow.touch()
+        page.wait("return document.querySelector(\"[data-channel='frames'] .note\").textContent == '▲ camera waits'")
+        slow.unlink()
+        pid = page.wait(f"return {row('detector')}.innerText.match(/pid (\\d+)/)[1]")
+        os.kill(int(pid), signal.SIGKILL)
+        page.wait("return document.querySelector('#faults').textContent.includes('PROCESS_DEAD')", within_s=2)
+        page.wait(f"return {row('detector')}.querySelector('[data-title=Restarts]').textContent == '1'")
+        assert page.console() == []
+        assert [asked for asked in page.requests() if not asked.startswith(url)] == []
+        page.go("about:blank")
 
 
 # -- the connection ---------------------------------------------------------------------------------------------------
@@ -390,7 +429,7 @@ def test_every_word_stands_out_from_what_is_behind_it(page: Browser, scheme: str
         scene.be("mapper", "stale")
         scene.be("recorder", "stopped")
         scene.raise_fault("mapper", "app", "APP_ERROR", 1, "warn", "it raised")
-        gateway.logs["sensors"].append(LogLine(stream="stderr", text="hot"))
+        gateway.logs["sensors"].append(LogLine(stream="err", text="hot"))
         page.run(f"{row('planner')}.querySelector('button').click()")
         gateway.say(*scene.many(3))
         page.wait(f"return {row('wheels')}.dataset.condition == 'dead'")

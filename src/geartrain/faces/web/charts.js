@@ -39,7 +39,7 @@ export class Charts {
     this.chosen = chosen;
     const names = {
       channels: look.channels.filter(({ writer, reader }) => !chosen || chosen === writer || chosen === reader).map(({ name }) => name),
-      daemons: look.daemons.filter(({ name, cycles }) => cycles && (!chosen || name === chosen)).map(({ name }) => name),
+      daemons: look.daemons.filter(({ name, cycles, system }) => cycles && (chosen ? name === chosen : !system)).map(({ name }) => name),
     };
     for (const chart of this.charts) chart.show(names[chart.kind.of], this.history, look.now, this.span);
   }

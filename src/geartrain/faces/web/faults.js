@@ -3,6 +3,8 @@
 import { byId, keep, make, say, set, shape } from "./dom.js";
 import { clock, count, long } from "./shown.js";
 
+// A death that was healed at once is to be seen all the same.
+const LINGERS_S = 30;
 const OVER = new Set(["HEALED", "CLEARED"]);
 const SHAPES = ["info", "stale", "faulted", "dead"];
 
@@ -15,9 +17,11 @@ export class Faults {
 
   show(look) {
     const key = (fault) => `${fault.entity} ${fault.fault_code}`;
-    const present = look.faults.filter(({ status }) => !OVER.has(status));
-    const over = look.faults.filter(({ status }) => OVER.has(status));
-    present.sort((a, b) => b.severity - a.severity || b.last_occurred - a.last_occurred);
+    const isOld = ({ status, last_occurred: last }) => OVER.has(status) && look.now - last > LINGERS_S;
+    const present = look.faults.filter((fault) => !isOld(fault));
+    const over = look.faults.filter(isOld);
+    const isOver = ({ status }) => Number(OVER.has(status));
+    present.sort((a, b) => isOver(a) - isOver(b) || b.severity - a.severity || b.last_occurred - a.last_occurred);
     over.sort((a, b) => b.last_occurred - a.last_occurred);
     this.list(byId("fault-list"), present, this.now, key, look.now);
     this.list(byId("healed-list"), over, this.were, key, look.now);

@@ -9,6 +9,7 @@ const LETTER = 7.1;
 const SMALL_LETTER = 6.3;
 const BOX = { across: 46, most: 200, least: 146 };
 const NARROW = 560;
+const READABLE = 0.9;
 const SMALLEST = 0.8;
 // With short labels it may be smaller still, before it has to be scrolled.
 const SMALLEST_SHORT = 0.72;
@@ -45,7 +46,7 @@ export class Graph {
   room(natural) {
     if (innerWidth < SIDE.from) return this.place.clientWidth;
     const whole = this.main.clientWidth;
-    const wide = natural.width * SMALLEST > whole - SIDE.width;
+    const wide = natural.width * READABLE > whole - SIDE.width;
     set(this.main, "data-wide", wide);
     return whole - (wide ? SIDE.margins : SIDE.width);
   }

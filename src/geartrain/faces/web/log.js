@@ -58,7 +58,7 @@ export class Log {
     const { lines } = JSON.parse(text);
     const atEnd = this.place.scrollHeight - this.place.scrollTop - this.place.clientHeight < 24;
     this.place.replaceChildren(...lines.map(({ stream, text: line }) =>
-      make("p", { class: stream }, make("span", { class: "stream" }, stream === "stderr" ? "err" : ""), line || " ")));
+      make("p", { class: stream }, make("span", { class: "stream" }, stream === "err" ? "err" : ""), line || " ")));
     if (atEnd) this.place.scrollTop = this.place.scrollHeight;
     say(byId("log-note"), lines.length ? "" : "It has written nothing yet.");
   }

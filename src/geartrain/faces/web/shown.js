@@ -2,7 +2,7 @@
 
 export const UNKNOWN = "–";
 
-const digits = (value) => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
+const digits = (value) => (value >= 99.95 ? value.toFixed(0) : value >= 9.995 ? value.toFixed(1) : value.toFixed(2));
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return UNKNOWN;
