@@ -20,7 +20,7 @@ from geartrain.rules.health import Health, Limits, is_online
 from geartrain.rules.lookout import Lookout, Moment
 from tests.walks.beating import Beating, Holds
 from tests.walks.parts import Sink, Source
-from tests.walks.waiting import Generous, Greedy, Lingers, Modest, Stumbles
+from tests.walks.waiting import Answers, Generous, Greedy, Lingers, Modest, Seldom, Stumbles
 
 PATIENCE_S = 60
 AT_ONCE = RestartPolicy(base=0.01, factor=1.0)
@@ -232,6 +232,20 @@ async def test_who_waits_for_a_slow_source_is_well(anyio_backend: Loop, tmp_path
     async with running(pipeline) as launcher:
         await told(launcher, FaultCode.APP_HUNG, of="last")
         assert codes(faults_in(launcher.brief.state)) == {FaultCode.APP_HUNG}
+
+
+async def test_who_serves_calls_that_seldom_come_is_well(anyio_backend: Loop, tmp_path: Path) -> None:
+    pipeline = Pipeline("seldom", backend=anyio_backend)
+    seldom, answers = pipeline.add(Seldom, name="seldom"), pipeline.add(Answers, name="answers")
+    pipeline.connect(seldom.svc, answers.calls)
+    # What is met last tells that all limits are over.
+    pipeline.add(Lingers, name="last", config={"until": str(tmp_path / "never")})
+    observe(pipeline, deadlock="100ms", blocked="100ms")
+    async with running(pipeline) as launcher:
+        await told(launcher, FaultCode.APP_HUNG, of="last")
+        assert codes(faults_in(launcher.brief.state)) == {FaultCode.APP_HUNG}
+        moment, _ = looked(launcher)
+        assert {counts.channel: counts.taken for counts in moment.channels} == {"svc": 1, "svc.replies": 1}
 
 
 async def test_the_counts_of_a_process_go_on_through_ten_deaths_and_each_is_counted(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import anyio
 
-from geartrain import Context, Daemon, ReceiveStream, SendStream
+from geartrain import Caller, Calls, Context, Daemon, ReceiveStream, SendStream
 from tests.walks.parts import Frame, misbehave
 
 
@@ -46,6 +46,27 @@ class Modest(Daemon):
     async def run(self, ctx: Context) -> None:
         async for frame in self.frames:
             await self.out.send(frame)
+
+
+class Seldom(Daemon):
+    """Asks once, and then nothing for as long as anybody looks."""
+
+    def __init__(self, svc: Caller[Frame, Frame]) -> None:
+        self.svc = svc
+
+    async def run(self, ctx: Context) -> None:
+        await self.svc.call(Frame(1))
+        await anyio.sleep_forever()
+
+
+class Answers(Daemon):
+    def __init__(self, calls: Calls[Frame, Frame]) -> None:
+        self.calls = calls
+
+    async def run(self, ctx: Context) -> None:
+        async for call in self.calls:
+            async with call:
+                await call.reply(call.request)
 
 
 class Lingers(Daemon):
