@@ -67,8 +67,8 @@ async def test_it_is_known_which_item_is_in_hand_also_of_a_loop_that_stands_stil
 
         reading = await look_until(memory, holds)
         assert end(reading, "holds").may_have == 21
-        # A loop that stands still has not told its writer of the place that became free.
-        assert end(reading, "source").accepted == 28 + (not blocks)
+        # A loop that stands still has not told its writer of the last places that became free.
+        assert end(reading, "source").accepted in ({27, 28} if blocks else {29})
         assert 8 <= end(reading, "source").unacknowledged <= 9
         assert daemon(reading, "holds").phase == Phase.RUN
         assert daemon(reading, "holds").state == SlotState.RUNNING
