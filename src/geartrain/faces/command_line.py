@@ -19,6 +19,7 @@ from typing import IO, Any, Literal, NoReturn, TypeVar
 
 import click
 import msgspec
+from msgspec import structs
 
 from geartrain.engine.control import (
     Answer,
@@ -41,8 +42,10 @@ from geartrain.errors import (
     JournalDamaged,
     JournalInUse,
     JournalStopped,
+    LeaseRefused,
     PipelineFaulty,
 )
+from geartrain.faces import lease_calls
 from geartrain.faces.completing import (
     SHELLS,
     channel_names,
@@ -54,7 +57,7 @@ from geartrain.faces.completing import (
     script,
 )
 from geartrain.faces.health import Finding, findings
-from geartrain.faces.lease import LEASE_FOLDER, Line, compacted, regions_text, standing, story
+from geartrain.faces.lease import LEASE_FOLDER, Line, compacted, held, regions_text, standing, story
 from geartrain.faces.looks import Printer, has_colours, in_calls, in_columns
 from geartrain.faces.making import NotMade, make_project
 from geartrain.faces.post_mortem import found as post_mortem_of
@@ -68,6 +71,7 @@ from geartrain.rules.counts import ChannelCounts, Rate, rates
 from geartrain.rules.deadlines import ns_rounded_up
 from geartrain.rules.durations import duration_text, seconds_of
 from geartrain.rules.graph import FORMATS, PictureFormat, picture
+from geartrain.rules.lease_words import MODES, Claim, Conflict, Grant, Mode
 from geartrain.rules.nearest import did_you_mean
 from geartrain.rules.pipeline import BACKENDS, Backend
 from geartrain.rules.pipeline_file import tables_of
@@ -140,7 +144,7 @@ def _refusal_of(error: GeartrainError) -> type[Refused]:
             return Busy
         case JournalDamaged():
             return Damaged
-        case JournalStopped():
+        case JournalStopped() | LeaseRefused():
             return Broken
         case _:
             return Refused
@@ -631,6 +635,165 @@ def lease() -> None:
 
     Example: geartrain lease journal
     """
+
+
+def lease_argument(command: F) -> F:
+    return click.argument("number", metavar="LEASE", type=click.IntRange(1))(command)
+
+
+def token_option(command: F) -> F:
+    said = "The token that came with it."
+    return click.option("--token", type=click.IntRange(1), required=True, help=said)(command)
+
+
+def claim_options(command: F) -> F:
+    """What acquire and run have in common."""
+    for option in (
+        click.option("--label", default="", help="Who wants it, for people. It proves nothing."),
+        click.option("--wait", "wait_s", type=Duration(), default="0s", show_default=True,
+                     help="How long to wait for what is taken."),
+        click.option("--ttl", "ttl_s", type=Duration(), default="30s", show_default=True,
+                     help="How long it lives without being renewed."),
+        click.option("--mode", type=click.Choice(MODES), default="x", show_default=True,
+                     help="Exclusive, or shared with others that are shared."),
+        lease_folder_option,
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+class _Answered:
+    """Says in the chosen form what was answered; of a refusal too, which ends with 1."""
+
+    def __init__(self, ctx: click.Context, form: TableFormat) -> None:
+        self._ctx = ctx
+        self._form = form
+
+    def __enter__(self) -> "_Answered":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
+        if isinstance(error, LeaseRefused) and self._form == "json":
+            conflicts = [structs.asdict(one) for one in error.conflicts if isinstance(one, Conflict)]
+            _print_json([{"refused": error.code, "conflicts": conflicts, "said": str(error)}])
+            self._ctx.exit(FAILED)
+
+    def say(self, row: dict[str, object], words: str) -> None:
+        if self._form == "json":
+            _print_json([row])
+        else:
+            _print(f"{words}\n")
+
+
+def _claims(regions: Sequence[str], mode: Mode) -> tuple[Claim, ...]:
+    return tuple(Claim(region, mode) for region in regions)
+
+
+def _lease_row(grant: Grant) -> dict[str, object]:
+    regions = [claim.region for claim in grant.claims]
+    return {"lease": grant.lease, "token": grant.token, "regions": regions, "ttl_s": grant.ttl_ns / 1e9}
+
+
+@lease.command()
+@click.argument("regions", metavar="REGION...", nargs=-1, required=True)
+@claim_options
+@format_option
+@click.pass_context
+def acquire(
+    ctx: click.Context,
+    regions: tuple[str, ...],
+    folder: Path,
+    mode: Mode,
+    ttl_s: float,
+    wait_s: float,
+    label: str,
+    form: TableFormat,
+) -> None:
+    """Take a lease on all of these regions, or on none. It ends with its time, or when it is released.
+
+    Its token is for the resource, which refuses lower ones. Ends with 1 when it is refused.
+
+    Example: geartrain lease acquire workcell/left --ttl 30s --wait 5s
+    """
+    with _Answered(ctx, form) as answered:
+        grant = lease_calls.acquire(
+            folder, _claims(regions, mode), ttl_ns=ns_rounded_up(ttl_s), wait_ns=ns_rounded_up(wait_s), label=label
+        )
+        names = ", ".join(claim.region for claim in grant.claims)
+        answered.say(
+            _lease_row(grant), f"lease {grant.lease} token {grant.token} on {names} for {duration_text(ttl_s)}"
+        )
+
+
+@lease.command()
+@lease_argument
+@token_option
+@lease_folder_option
+@format_option
+@click.pass_context
+def release(ctx: click.Context, number: int, token: int, folder: Path, form: TableFormat) -> None:
+    """End a lease: others may have what it covered.
+
+    Example: geartrain lease release 7 --token 7
+    """
+    with _Answered(ctx, form) as answered:
+        lease_calls.release(folder, number, token)
+        answered.say({"released": number}, f"lease {number} is released")
+
+
+@lease.command()
+@lease_argument
+@token_option
+@lease_folder_option
+@format_option
+@click.pass_context
+def renew(ctx: click.Context, number: int, token: int, folder: Path, form: TableFormat) -> None:
+    """Let a lease live its whole time once more, from now on. What has run out stays so.
+
+    Example: geartrain lease renew 7 --token 7
+    """
+    with _Answered(ctx, form) as answered:
+        lease_calls.renew(folder, number, token)
+        answered.say({"renewed": number, "token": token}, f"lease {number} is renewed")
+
+
+@lease.command()
+@lease_argument
+@token_option
+@click.option("--label", default="", help="Who wants it, for people. It proves nothing.")
+@lease_folder_option
+@format_option
+@click.pass_context
+def adopt(ctx: click.Context, number: int, token: int, label: str, folder: Path, form: TableFormat) -> None:
+    """Take over a lease that outlives its holder, by its token. That is void from then on: a new one is printed.
+
+    What a living holder has is refused.
+
+    Example: geartrain lease adopt 7 --token 7
+    """
+    with _Answered(ctx, form) as answered:
+        done = lease_calls.adopt(folder, number, token, label)
+        answered.say({"lease": number, "token": done.token}, f"lease {number} token {done.token}")
+
+
+@lease.command("ls")
+@lease_folder_option
+@format_option
+def lease_ls(folder: Path, form: TableFormat) -> None:
+    """Show the leases there are now.
+
+    Example: geartrain lease ls
+    """
+    found = held(folder)
+    if form == "json":
+        _print_json(found)
+        return
+    head = ("LEASE", "TOKEN", "REGIONS", "LABEL", "SESSION", "BIND", "LEFT")
+    _print(in_columns(head, [(
+        str(one.lease), str(one.token),
+        ", ".join(f"{region} ({mode})" for region, mode in zip(one.regions, one.modes, strict=True)),
+        one.label, str(one.session), one.bind, f"{one.left_s:.1f}s",
+    ) for one in found]))  # fmt: skip
 
 
 @lease.command()

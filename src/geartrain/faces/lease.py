@@ -20,6 +20,7 @@ from geartrain.ports.lease_audit import read_audit
 from geartrain.ports.process_table import boot_id
 from geartrain.rules.durations import duration_text
 from geartrain.rules.journal_frames import snapshot_name
+from geartrain.rules.lease import State
 from geartrain.rules.lease_audit import Audited
 from geartrain.rules.lease_ledger import (
     Adopted,
@@ -37,7 +38,7 @@ from geartrain.rules.lease_ledger import (
     decode_snapshot,
     encode_snapshot,
 )
-from geartrain.rules.lease_words import Claim, Noted, Refused
+from geartrain.rules.lease_words import Begin, Claim, Noted, Refused, Tick
 from geartrain.rules.regions import canonical, key_of, meet
 
 T = TypeVar("T")
@@ -83,6 +84,20 @@ class Line(Struct, frozen=True, kw_only=True):
     said: str = ""
 
 
+class Held(Struct, frozen=True, kw_only=True):
+    """A lease as it stands now. `modes` are of the regions, in their order; it ends in `left_s` at most."""
+
+    lease: int
+    token: int
+    regions: tuple[str, ...]
+    modes: tuple[str, ...]
+    label: str
+    session: int
+    bind: str
+    ttl_s: float
+    left_s: float
+
+
 class Compacted(Struct, frozen=True, kw_only=True):
     """What was made of so many records."""
 
@@ -102,11 +117,7 @@ def standing(folder: Path) -> Standing:
 
 def _standing(folder: Path) -> Standing:
     fs, kept = _kept(folder)
-    ledger, records = _ledger_before(kept), 0
-    for found in records_kept(fs, kept):
-        records += 1
-        if found.record.revision > ledger.revision:
-            _apply(ledger, _decoded(found), found)
+    ledger, records = _read(fs, kept)
     return Standing(
         folder=str(folder),
         revision=kept.revision,
@@ -117,6 +128,42 @@ def _standing(folder: Path) -> Standing:
         sessions=len(ledger.sessions),
         said=(*kept.said, *told_of_the_rest(fs, kept)),
     )
+
+
+def _read(fs: RealFs, kept: Kept) -> tuple[Ledger, int]:
+    """What they come to, and how many records there are."""
+    ledger, records = _ledger_before(kept), 0
+    for found in records_kept(fs, kept):
+        records += 1
+        if found.record.revision > ledger.revision:
+            _apply(ledger, _decoded(found), found)
+    return ledger, records
+
+
+def held(folder: Path) -> list[Held]:
+    """Which leases there are now, as the next life of an arbiter would find them. Nobody is asked."""
+    return _looked(_held, folder)
+
+
+def _held(folder: Path) -> list[Held]:
+    state = State(_read(*_kept(folder))[0])
+    state.decide(Begin(boot_id(), 0), mono_ns())
+    state.decide(Tick(), mono_ns())
+    ledger = state.ledger
+    return [
+        Held(
+            lease=lease.lease,
+            token=lease.token,
+            regions=tuple(claim.region for claim in lease.claims),
+            modes=tuple(claim.mode for claim in lease.claims),
+            label=lease.label or _who(ledger, lease.session),
+            session=lease.session,
+            bind=lease.bind,
+            ttl_s=lease.ttl_ns / 1e9,
+            left_s=max(0, lease.until_ns - state.now_ns) / 1e9,
+        )
+        for lease in ledger.leases.values()
+    ]
 
 
 def story(folder: Path, region: str | None = None) -> list[Line]:

@@ -79,8 +79,6 @@ CLAIMS_MOST = 256
 CLAIM_BYTES_MOST = 32 * 1024
 NAME_BYTES_MOST = 256
 CONFLICTS_MOST = 8
-# So many leases that have ended are known by how, for who asks for them later.
-_ENDED_MOST = 1024
 
 # A reason not to grant, or None. It sees what is asked and all leases there are, and cannot grant anything.
 Rule = Callable[[Acquire, Iterable[Lease]], str | None]
@@ -151,7 +149,6 @@ class State:
         self._timers: list[tuple[int, int, int]] = []
         # From so many on, those of what has ended before its time are thrown away.
         self._sweep_at = 64
-        self._ended: dict[int, Why] = {}
         self._freed: list[tuple[tuple[Place, ...], Iterable[int]]] = []
         self._records: list[Record] = []
         self._replies: list[Reply] = []
@@ -244,7 +241,7 @@ class State:
         if answer is not None:
             self._replies.append(answer)
             if isinstance(answer, Grant) and not self._is_still(answer):
-                self._replies.append(Lost(ask.session, answer.lease, self._ended.get(answer.lease, "expired")))
+                self._replies.append(Lost(ask.session, answer.lease, self.ledger.ended.get(answer.lease, "expired")))
             return True
         if self.queue.waiters and self.queue.of_request(ask.session, ask.n) is not None:
             self._replies.append(Waiting(ask.session, ask.n, self._before(ask.session, ask.n)))
@@ -540,7 +537,7 @@ class State:
         lease = self.ledger.leases.get(number)
         if lease is not None and lease.bind != "delay":
             return lease
-        why = self._ended.get(number)
+        why = self.ledger.ended.get(number)
         if why == "expired":
             raise _No("expired", f"lease {number} had run out before; acquire it anew, and look at what it protects")
         said = f"lease {number} has ended: {why}" if why else f"there is no lease {number}, or not any more"
@@ -559,9 +556,6 @@ class State:
         places = self._leave(lease)
         self._lease_due.pop(number, None)
         self._record(Ended(self.now_ns, number, why, session, n, delay_until_ns))
-        self._ended[number] = why
-        if len(self._ended) > _ENDED_MOST:
-            del self._ended[next(iter(self._ended))]
         if delay_until_ns:
             self._enter(self.ledger.leases[number], places)
             self._due_at(_LEASE, number, delay_until_ns)
@@ -720,7 +714,7 @@ class State:
             lease = leases[number]
             due_ns = now_ns + lease.ttl_ns + grace_ns
             if due_ns > lease.until_ns:
-                self._record(Renewed(now_ns, number, due_ns + lease.ttl_ns))
+                self._record(Renewed(now_ns, number, due_ns if ask.exact else due_ns + lease.ttl_ns))
             # After a start of the arbiter it may have more: what was promised stays.
             self._lease_due[number] = max(due_ns, self._lease_due[number])
         self._replies.append(Alive(ask.session, tuple(lost), ask.n))

@@ -20,6 +20,8 @@ from geartrain.rules.lease_words import Answer, Bind, Claim, Done, Grant, Mode, 
 
 # So many answers of a session are kept for who asks again.
 ANSWERS_MOST = 256
+# So many leases that have ended are known by how, for who asks for them later; in no snapshot.
+ENDED_MOST = 1024
 
 T = TypeVar("T")
 
@@ -217,6 +219,7 @@ class Ledger:
         self.last_ns = 0
         self.hold_until_ns = 0
         self.leases: dict[int, Lease] = {}
+        self.ended: dict[int, Why] = {}
         self.sessions: dict[int, Session] = {}
         # By its secret.
         self.session_of: dict[str, int] = {}
@@ -245,6 +248,9 @@ class Ledger:
         """Until its delay is over it is there, and nobody's."""
         lease = self.leases[record.lease]
         self._leave(lease)
+        self.ended[record.lease] = record.why
+        if len(self.ended) > ENDED_MOST:
+            del self.ended[next(iter(self.ended))]
         if record.delay_until_ns:
             until_ns = record.delay_until_ns
             nobodys = replace(lease, session=0, owner=0, bind="delay", cls="", offered_to=0, until_ns=until_ns)

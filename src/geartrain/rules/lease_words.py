@@ -116,12 +116,14 @@ class Shown(Struct, frozen=True, array_like=True, gc=False):
 class Renew(Struct, frozen=True, array_like=True, tag="renew"):
     """These leases for another while, or all of the session's. A session lives on by any word in it, this too.
 
-    Its number is only for the one who asks: it is said again, and not remembered.
+    Its number is only for the one who asks: it is said again, and not remembered. `exact` is for who asks once: the
+    lease ends when its time is over, and no later because more was written down than asked for.
     """
 
     session: int
     leases: tuple[Shown, ...] | None = None
     n: int = 0
+    exact: bool = False
 
 
 class Release(Struct, frozen=True, array_like=True, tag="release", gc=False):

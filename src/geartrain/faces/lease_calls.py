@@ -1,0 +1,308 @@
+"""Leases for programs that come and go: ask the arbiter if one runs there, or be it for a moment.
+
+    nobody writes the journal     hold it | recover | decide | make durable | let go | answer
+    an arbiter writes it          ask it over its socket, and wait in its queue
+    a command writes it           try again, for `BUSY_FOR_S`, then `JournalInUse`
+
+A lease that is granted so is bound to its time and to no process. Who waits without an arbiter has a place in the line
+beside the journal, and nobody who comes later gets what he waits for. What is refused writes nothing but the audit.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import uniform
+from types import TracebackType
+
+from msgspec import structs
+
+from geartrain.actors.arbiter import recovered
+from geartrain.engine.lease_socket import Asker
+from geartrain.errors import BadValue, JournalDamaged, JournalInUse, LeaseRefused
+from geartrain.faces.lease import standing
+from geartrain.ports.clock import mono_ns
+from geartrain.ports.file_journal import FileJournal
+from geartrain.ports.lease_audit import AuditLog
+from geartrain.ports.lease_line import PlaceInLine, Waits, waiting
+from geartrain.ports.process_table import boot_id
+from geartrain.rules.journal_frames import IDENTITY_FILE
+from geartrain.rules.lease import State, Terms
+from geartrain.rules.lease_ledger import Ledger, Record, encode, encode_snapshot
+from geartrain.rules.lease_words import (
+    Acquire,
+    Adopt,
+    Alive,
+    Asked,
+    Audit,
+    Begin,
+    Claim,
+    Close,
+    Conflict,
+    Done,
+    Grant,
+    Lost,
+    Note,
+    Open,
+    Opened,
+    Refusal,
+    Release,
+    Renew,
+    Reply,
+    Shown,
+    Told,
+)
+from geartrain.rules.regions import canonical, in_one_line, key_of, meet
+
+# As long as others write, one after the other, this is tried again.
+BUSY_FOR_S = 5.0
+# A lease is kept so much beyond its time: whoever counts from the end of the command counts from a little later.
+GRACE_NS = 250_000_000
+# After so many records what they came to is kept in their place, so that a command never reads more.
+SNAPSHOT_EVERY = 2_000
+_LOOK_EVERY_S = 0.02
+_ANSWER_WITHIN_S = 10.0
+_TERMS = Terms(grace_ns=GRACE_NS)
+# What may be otherwise in a while.
+_MAY_COME = ("conflict", "alone", "budget")
+
+
+class Writer:
+    """The one who decides, as long as it holds the journal. What it has decided is true when it is committed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._journal = FileJournal(folder)
+        self._records: list[Record] = []
+        self._audit: list[Audit] = []
+        try:
+            self.state = State(self._recovered(), _TERMS)
+            wall_ns = time.time_ns()
+            self._decide(Begin(boot_id(), wall_ns))
+            self._wall_ns = wall_ns - self.state.now_ns
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def answer(self, command: Asked | Close, within_s: float = 0.0) -> Told:
+        """The last word on it. Nobody waits here, so it is there at once."""
+        replies = [reply for reply in self._decide(command) if not isinstance(reply, Lost)]
+        return replies[-1] if replies else Done(0, 0, 0)
+
+    def commit(self) -> None:
+        for record in self._records:
+            self._journal.append(encode(record))
+        self._journal.sync()
+        assert self._journal.revision == self.state.revision
+        former = self._journal.state.revision if self._journal.state else 0
+        if self.state.revision - former >= SNAPSHOT_EVERY:
+            self._journal.snapshot(self.state.revision, encode_snapshot(self.state.ledger.snapshot()))
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def write_audit(self) -> None:
+        """For those who ask afterwards."""
+        if self._audit:
+            log = AuditLog(self._folder)
+            for audit in self._audit:
+                log.write(self._wall_ns + audit.at_ns, audit)
+            log.close()
+
+    def in_line_before(self, ask: Acquire, place: PlaceInLine | None) -> tuple[Conflict, ...]:
+        """What is wanted by somebody who waits, and came first."""
+        waits = waiting(self._folder, place.number if place else None)
+        return tuple(
+            Conflict(0, 0, one.label, theirs.region, theirs.mode)
+            for one in waits for theirs in one.claims
+            if any(_in_the_way(mine, theirs) for mine in ask.claims)
+        )  # fmt: skip
+
+    def _decide(self, command: Asked | Close | Begin) -> tuple[Reply, ...]:
+        outcome = self.state.decide(command, mono_ns())
+        self._records += outcome.records
+        self._audit += outcome.audit
+        return outcome.replies
+
+    def _recovered(self) -> Ledger:
+        try:
+            return recovered(self._journal)
+        except JournalDamaged:
+            # That says which record; who looks at the files says where in them it is.
+            standing(self._folder)
+            raise
+
+
+class Session:
+    """For one question: whom to ask, and the session in which it is asked."""
+
+    def __init__(self, folder: Path, label: str, busy_for_s: float) -> None:
+        self.desk = _desk(folder, busy_for_s)
+        self._label = label
+
+    def __enter__(self) -> "Session":
+        opened = self.ask(Open(secrets.token_hex(16), self._label))
+        assert isinstance(opened, Opened)
+        self.number = opened.session
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.desk.close()
+
+    @property
+    def writer(self) -> Writer | None:
+        return self.desk if isinstance(self.desk, Writer) else None
+
+    def ask(self, command: Asked, within_s: float = _ANSWER_WITHIN_S) -> Told:
+        """What is answered; `LeaseRefused` if it is no."""
+        told = self.desk.answer(command, within_s)
+        if isinstance(told, Refusal):
+            if told.code == "bad_request":
+                raise BadValue(told.said)
+            raise LeaseRefused(told.said, told.code, told.conflicts)
+        return told
+
+    def tell(self, word: Note) -> None:
+        if isinstance(self.desk, Writer):
+            self.desk.answer(word)
+        else:
+            self.desk.tell(word)
+
+    def end(self) -> None:
+        """It is done, and what was granted is nobody's but of who has its token."""
+        if isinstance(self.desk, Writer):
+            self.desk.answer(Close(self.number))
+            self.desk.commit()
+            self.desk.write_audit()
+
+
+def _desk(folder: Path, busy_for_s: float) -> Writer | Asker:
+    until_s = time.monotonic() + busy_for_s
+    while True:
+        try:
+            return Writer(folder)
+        except JournalInUse:
+            asker = Asker.of(folder)
+            if asker is not None:
+                return asker
+            if time.monotonic() > until_s:
+                raise
+        time.sleep(uniform(0.002, 0.01))
+
+
+# -- what can be asked ------------------------------------------------------------------------------------------------
+
+
+def acquire(
+    folder: Path,
+    claims: tuple[Claim, ...],
+    *,
+    ttl_ns: int,
+    wait_ns: int = 0,
+    label: str = "",
+    busy_for_s: float = BUSY_FOR_S,
+) -> Grant:
+    """All of these regions for this time, or `LeaseRefused`; what cannot be had now is waited for."""
+    claims = tuple(Claim(canonical(claim.region), claim.mode) for claim in claims)
+    label = in_one_line("label", label, most_bytes=256) if label else ""
+    until_ns = mono_ns() + wait_ns
+    place: PlaceInLine | None = None
+    try:
+        while True:
+            left_ns = max(0, until_ns - mono_ns())
+            with Session(folder, label, busy_for_s) as session:
+                ask = Acquire(session.number, 1, claims, ttl_ns, left_ns, "ttl", label=label)
+                writer = session.writer
+                if writer is None:
+                    return _granted(session.ask(ask, left_ns / 1e9 + _ANSWER_WITHIN_S))
+                refused = _tried(session, writer, ask, place)
+                if isinstance(refused, Grant):
+                    return refused
+                if refused.code not in _MAY_COME or not left_ns:
+                    writer.write_audit()
+                    raise _timed_out(refused) if wait_ns and refused.code in _MAY_COME else refused
+                if place is None:
+                    place = PlaceInLine(folder, Waits(claims=claims, label=label, until_ns=until_ns))
+            time.sleep(min(_LOOK_EVERY_S, left_ns / 1e9))
+    finally:
+        if place is not None:
+            place.leave()
+
+
+def _tried(session: Session, writer: Writer, ask: Acquire, place: PlaceInLine | None) -> Grant | LeaseRefused:
+    first = writer.in_line_before(ask, place)
+    if first:
+        said = f"it is taken: {len(first)} who wait for it came first; wait for it, or ask for less"
+        return LeaseRefused(said, "conflict", first)
+    try:
+        grant = _granted(session.ask(structs.replace(ask, wait_ns=0)))
+    except LeaseRefused as refused:
+        return refused
+    session.end()
+    return grant
+
+
+def _timed_out(refused: LeaseRefused) -> LeaseRefused:
+    said = str(refused).removeprefix("it is taken: ")
+    return LeaseRefused(f"what is in its way has not ended in time: {said}", "timeout", refused.conflicts)
+
+
+def _granted(told: Told) -> Grant:
+    assert isinstance(told, Grant)
+    return told
+
+
+def release(folder: Path, lease: int, token: int, *, busy_for_s: float = BUSY_FOR_S) -> Done:
+    return _done(folder, lambda session: Release(session, 1, lease, token), busy_for_s)
+
+
+def adopt(folder: Path, lease: int, token: int, label: str = "", *, busy_for_s: float = BUSY_FOR_S) -> Done:
+    """Take over what outlives its holder. Its old token is void."""
+    return _done(folder, lambda session: Adopt(session, 1, lease, token), busy_for_s, label)
+
+
+def renew(folder: Path, lease: int, token: int, *, busy_for_s: float = BUSY_FOR_S) -> None:
+    """Its whole time once more, from now on."""
+    _there(folder)
+    with Session(folder, "", busy_for_s) as session:
+        alive = session.ask(Renew(session.number, (Shown(lease, token),), 1, exact=True))
+        assert isinstance(alive, Alive)
+        if alive.lost:
+            # It cannot be released either, and this one says why.
+            session.ask(Release(session.number, 2, lease, token))
+        session.end()
+
+
+def note(folder: Path, make: Callable[[int], Note]) -> None:
+    """For those who read the audit."""
+    with Session(folder, "", BUSY_FOR_S) as session:
+        noted = make(session.number)
+        in_one_line("text", noted.text, most_bytes=1024)
+        session.tell(noted)
+        # It is not answered; what comes after it is, and then it was heard.
+        session.ask(Renew(session.number, (), 1))
+        session.end()
+
+
+def _done(folder: Path, make: Callable[[int], Asked], busy_for_s: float, label: str = "") -> Done:
+    _there(folder)
+    with Session(folder, label, busy_for_s) as session:
+        try:
+            done = session.ask(make(session.number))
+        except LeaseRefused:
+            if session.writer:
+                session.writer.write_audit()
+            raise
+        assert isinstance(done, Done)
+        session.end()
+    return done
+
+
+def _there(folder: Path) -> None:
+    """A journal is made by who acquires."""
+    if not (folder / IDENTITY_FILE).exists():
+        raise BadValue(f"there is no journal in {folder}: say with --dir where it is")
+
+
+def _in_the_way(mine: Claim, theirs: Claim) -> bool:
+    return "x" in (mine.mode, theirs.mode) and meet(key_of(mine.region), key_of(theirs.region))
