@@ -10,6 +10,7 @@ from geartrain.faces.web_address import Bind, listening
 from geartrain.faces.web_gateway import Gateway
 from geartrain.faces.web_limits import Limits
 from geartrain.faces.web_live import Logs
+from geartrain.faces.web_server import Connection
 from tests.faces.web_parts import FIRST_ID, VIEW, WELL, Line, PretendSource, Server, fault, ill, served
 
 GET = b"GET /api/v1/apps HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -102,7 +103,7 @@ async def test_a_quiet_stream_says_that_it_is_there() -> None:
 
 @pytest.mark.parametrize("request_", [LIVE, FAULTS])
 async def test_a_client_that_closes_gives_its_place_back(request_: bytes) -> None:
-    async with served() as server:
+    async with served(limits=Limits(idle_s=3600)) as server:
         async with server.line() as line:
             await line.stream.send(request_)
             await server.until(taken(server), 1)
@@ -113,7 +114,7 @@ async def test_a_client_that_closes_gives_its_place_back(request_: bytes) -> Non
 @pytest.mark.parametrize("stray", [b"x", GET, b"\0" * 100, LIVE * 3])
 async def test_a_client_that_sends_too_much_and_closes_gives_its_place_back_too(stray: bytes) -> None:
     """Behind such bytes nobody reads, so its end is not heard of that way."""
-    async with served() as server:
+    async with served(limits=Limits(idle_s=3600, keep_alive_s=3600)) as server:
         async with server.line() as line:
             await line.stream.send(FAULTS + stray)
             await server.until(taken(server), 1)
@@ -286,6 +287,23 @@ async def test_a_fault_of_ours_is_told_counted_and_ends_nobody_else(monkeypatch:
         assert b"secret" not in answer.body
         assert server.gateway.tally.broken == 1
         assert await is_well(server)
+
+
+async def test_a_connection_that_breaks_the_server_is_counted_and_ends_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    receive = Connection.receive
+
+    async def fails(self: Connection, max_bytes: int = 65536) -> bytes:
+        monkeypatch.setattr(Connection, "receive", receive)
+        raise LookupError("a fault of the server")
+
+    async with served() as server:
+        monkeypatch.setattr(Connection, "receive", fails)
+        assert await said_to(server, GET) == b""
+        assert server.gateway.tally.broken == 1
+        assert await is_well(server)
+    assert "a connection was given up" in caplog.text
 
 
 async def test_it_is_served_at_a_socket_in_a_folder_too(tmp_path: Path) -> None:

@@ -115,12 +115,12 @@ async def serve(
                 connection = Connection(stream, limits, tally, life)
                 state = ConnectionState({"connection": connection})
                 await tcp_server_handler(wrapped, config, context, state)(connection)
-            await anyio.aclose_forcefully(stream)
         except Exception:
             # One client must not end the others.
             tally.broken += 1
             log.exception("a connection was given up")
         finally:
+            await anyio.aclose_forcefully(stream)
             tally.connections -= 1
 
     async with anyio.create_task_group() as serving:
