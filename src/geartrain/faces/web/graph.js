@@ -176,12 +176,19 @@ export class Graph {
   labelAt(way, points) {
     let best = null;
     for (const [x, y, far] of this.placesOn(way, points)) {
-      const mine = { x: x - this.labelWidth / 2 - 3, y: y - (this.labelHeight + (this.short ? 0 : LABEL.more)) / 2 - 3, width: this.labelWidth + 6, height: this.labelHeight + 6 + (this.short ? 0 : LABEL.more) };
-      const hidden = this.taken.reduce((sum, other) => sum + common(mine, other), 0);
+      const mine = this.around(x, y, 0);
+      // Room for a note is good to have, but less so than not to hide what is there now.
+      const noted = this.around(x, y, this.short ? 0 : LABEL.more);
+      const hidden = this.taken.reduce((sum, other) => sum + common(mine, other) + common(noted, other) / 2, 0);
       if (!best || hidden + far < best.cost) best = { x, y, mine, cost: hidden + far };
     }
     this.taken.push(best.mine);
     return [best.x, best.y];
+  }
+
+  around(x, y, more) {
+    const [width, height] = [this.labelWidth + 4, this.labelHeight + more];
+    return { x: x - width / 2, y: y - height / 2, width, height };
   }
 
   /** Places on the line, each with how much worse than the middle of the first step it is. */
