@@ -2,7 +2,8 @@
 
 from geartrain.faces.web_shown import live_of
 from geartrain.rules.slots import BUCKETS, bucket_ends_ns, bucket_of
-from tests.faces.web_parts import VIEW
+from tests.faces.web_parts import VIEW, brain, eyes, seen
+from tests.rules import looks
 
 
 def test_percentiles_are_those_of_the_buckets_and_null_where_no_body_has_run() -> None:
@@ -13,3 +14,11 @@ def test_percentiles_are_those_of_the_buckets_and_null_where_no_body_has_run() -
     assert camera.name == "camera"
     assert (camera.p50_s, camera.p99_s) == (bucket_ends_ns(short) / 1e9, bucket_ends_ns(long) / 1e9)
     assert {(other.p50_s, other.p99_s) for other in others} == {(None, None)}
+
+
+def test_no_percentile_is_greater_than_the_longest_body() -> None:
+    counts = [0] * BUCKETS
+    counts[bucket_of(5_090_000)] = 100
+    view = seen(eyes(looks.slot(name="camera", executions=100, max_ns=5_090_000)), brain())
+    camera, *_ = live_of(view, {"camera": tuple(counts)}).daemons
+    assert (camera.p50_s, camera.p99_s, camera.max_s) == (0.00509, 0.00509, 0.00509)

@@ -100,8 +100,8 @@ def _daemon(app: Entity, view: View, buckets: tuple[int, ...]) -> LiveDaemon:
         ewma_s=_seconds(timing.ewma_ns),
         min_s=_seconds(timing.min_ns),
         max_s=_seconds(timing.max_ns),
-        p50_s=_seconds(quantile_ns(buckets, 0.5)),
-        p99_s=_seconds(quantile_ns(buckets, 0.99)),
+        p50_s=_quantile(buckets, 0.5, timing.max_ns),
+        p99_s=_quantile(buckets, 0.99, timing.max_ns),
         period_s=_seconds(timing.period_ns),
         actual_period_s=_seconds(timing.actual_period_ns),
         jitter_s=_seconds(timing.jitter_ns),
@@ -158,6 +158,12 @@ def _fault(found: EntityFault) -> LiveFault:
 
 def _health(entity: Entity) -> str:
     return entity.health.name.lower()
+
+
+def _quantile(buckets: tuple[int, ...], part: float, max_ns: int | None) -> float | None:
+    """A bucket ends where the greatest of its values need not be."""
+    found_ns = quantile_ns(buckets, part)
+    return _seconds(found_ns if found_ns is None or max_ns is None else min(found_ns, max_ns))
 
 
 def _seconds(length_ns: int | None) -> float | None:
