@@ -49,6 +49,7 @@ from geartrain.rules.orders import (
     to_line,
 )
 from geartrain.rules.pipeline import DaemonSpec
+from geartrain.rules.system import is_observer
 
 if TYPE_CHECKING:
     from geartrain.engine.launcher import Launcher
@@ -163,8 +164,9 @@ class NodeProcess(Child):
                 await self._hear_some()
 
     def _unready(self) -> list[DaemonSpec]:
-        # Who has failed in `on_start`, and is ignored, will never be ready.
-        return [spec for name, spec in self._daemons.items() if name not in self._ready | self.ended]
+        # Who has failed in `on_start`, and is ignored, will never be ready. An observer is waited for by nobody.
+        done = self._ready | self.ended
+        return [spec for name, spec in self._daemons.items() if name not in done and not is_observer(spec)]
 
     async def _end_late_start(self, late: list[str], limit_s: float) -> None:
         """Say where it stands, and end it. Raises what its policy is asked about."""

@@ -45,6 +45,10 @@ def _observed(spec: PipelineSpec) -> PipelineSpec:
     return msgspec.structs.replace(spec, daemons=(*spec.daemons, made), observe=None)
 
 
+def is_observer(daemon: DaemonSpec) -> bool:
+    return daemon.run in (OBSERVER, WEB_OBSERVER)
+
+
 def shown_at(spec: PipelineSpec) -> dict[str, str]:
     """Where each observer that shows the run does so."""
     binds = {daemon.name: daemon.config.get("bind") for daemon in spec.daemons if daemon.run == WEB_OBSERVER}
@@ -53,7 +57,7 @@ def shown_at(spec: PipelineSpec) -> dict[str, str]:
 
 def unobserved(spec: PipelineSpec) -> PipelineSpec:
     """Without observers: what they look at is written by processes."""
-    left = tuple(daemon for daemon in spec.daemons if daemon.run not in (OBSERVER, WEB_OBSERVER))
+    left = tuple(daemon for daemon in spec.daemons if not is_observer(daemon))
     return msgspec.structs.replace(spec, daemons=left)
 
 
