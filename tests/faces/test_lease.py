@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from geartrain.errors import BadValue, JournalDamaged, PlaceRefused
-from geartrain.faces.lease import Wanted, compacted, standing, story
+from geartrain.faces import lease_calls
+from geartrain.faces.lease import Wanted, compacted, standing, story, watched
 from geartrain.ports.file_journal import SEGMENT_BYTES, FileJournal
 from geartrain.ports.lease_audit import AuditLog
 from geartrain.ports.process_table import boot_id
@@ -243,3 +245,27 @@ def test_no_journal_is_a_refusal_with_what_to_do(tmp_path: Path, told_here: Told
     done = told_here("lease", "fsck", "--dir", str(tmp_path / "nothing"))
     assert done.returncode == 2
     assert "say with --dir where it is" in done.stderr
+
+
+def test_who_watches_sees_what_happens_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arbitrated(tmp_path)
+    looks = []
+
+    def meanwhile(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=S)
+
+    monkeypatch.setattr("geartrain.faces.lease.time", SimpleNamespace(sleep=meanwhile, monotonic=lambda: len(looks)))
+    what = [line.what for line in watched(tmp_path, for_s=4) if line.what != "arbiter began"]
+    assert [one for one in what if one != "expired"] == ["session opened", "granted", "session ended"]
+
+
+def test_what_is_to_be_halted_and_what_is_about_to_begin_stands_in_the_journal(told_here: Told, tmp_path: Path) -> None:
+    arbitrated(tmp_path)
+    where = ("--dir", str(tmp_path))
+    assert told_here("lease", "spawn", "welder 3", *where).returncode == 0
+    assert told_here("lease", "halt", "6", "the arm is too hot", *where).returncode == 0
+    noted = [(line.what, line.lease, line.said) for line in story(tmp_path) if line.what in ("halt", "intent")]
+    assert noted == [("intent", 0, "welder 3"), ("halt", 6, "the arm is too hot")]
+    assert told_here("lease", "spawn", "two\u2028lines", *where).returncode == 2

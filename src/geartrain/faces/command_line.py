@@ -42,6 +42,7 @@ from geartrain.errors import (
     JournalDamaged,
     JournalInUse,
     JournalStopped,
+    LeaseLost,
     LeaseRefused,
     PipelineFaulty,
 )
@@ -57,7 +58,8 @@ from geartrain.faces.completing import (
     script,
 )
 from geartrain.faces.health import Finding, findings
-from geartrain.faces.lease import LEASE_FOLDER, Line, compacted, held, regions_text, standing, story
+from geartrain.faces.lease import LEASE_FOLDER, Line, compacted, held, regions_text, standing, story, watched
+from geartrain.faces.lease_run import run_held
 from geartrain.faces.looks import Printer, has_colours, in_calls, in_columns
 from geartrain.faces.making import NotMade, make_project
 from geartrain.faces.post_mortem import found as post_mortem_of
@@ -71,7 +73,7 @@ from geartrain.rules.counts import ChannelCounts, Rate, rates
 from geartrain.rules.deadlines import ns_rounded_up
 from geartrain.rules.durations import duration_text, seconds_of
 from geartrain.rules.graph import FORMATS, PictureFormat, picture
-from geartrain.rules.lease_words import MODES, Claim, Conflict, Grant, Mode
+from geartrain.rules.lease_words import MODES, Claim, Conflict, Grant, Mode, Note
 from geartrain.rules.nearest import did_you_mean
 from geartrain.rules.pipeline import BACKENDS, Backend
 from geartrain.rules.pipeline_file import tables_of
@@ -144,7 +146,7 @@ def _refusal_of(error: GeartrainError) -> type[Refused]:
             return Busy
         case JournalDamaged():
             return Damaged
-        case JournalStopped() | LeaseRefused():
+        case JournalStopped() | LeaseRefused() | LeaseLost():
             return Broken
         case _:
             return Refused
@@ -774,6 +776,86 @@ def adopt(ctx: click.Context, number: int, token: int, label: str, folder: Path,
     with _Answered(ctx, form) as answered:
         done = lease_calls.adopt(folder, number, token, label)
         answered.say({"lease": number, "token": done.token}, f"lease {number} token {done.token}")
+
+
+class BeforeACommand(click.Command):
+    """What comes after `--` is a command of somebody else's, and none of it is read here."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta["command"] = args[at + 1 :]
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "--", "COMMAND..."]
+
+
+@lease.command("run", cls=BeforeACommand)
+@click.argument("regions", metavar="REGION...", nargs=-1, required=True)
+@claim_options
+@click.pass_context
+def lease_run(
+    ctx: click.Context, regions: tuple[str, ...], folder: Path, mode: Mode, ttl_s: float, wait_s: float, label: str
+) -> None:
+    """Hold a lease as long as a command runs, and end with its exit code.
+
+    It is renewed meanwhile. If it is lost, the command and what it has started are killed, and this ends with 1. The
+    command finds GEARTRAIN_LEASE_TOKEN in its environment, to be shown to what is fenced.
+
+    Example: geartrain lease run workcell/left --wait 1m -- python weld.py
+    """
+    command = ctx.meta["command"]
+    if not command:
+        raise click.UsageError("there is no command: write -- and the command after the regions", ctx)
+    grant = lease_calls.acquire(
+        folder, _claims(regions, mode), ttl_ns=ns_rounded_up(ttl_s), wait_ns=ns_rounded_up(wait_s), label=label
+    )
+    ctx.exit(run_held(folder, grant, command))
+
+
+def text_argument(command: F) -> F:
+    return click.argument("text")(command)
+
+
+@lease.command()
+@lease_argument
+@text_argument
+@lease_folder_option
+def halt(number: int, text: str, folder: Path) -> None:
+    """Write down that the work under a lease is to be halted, and why. Nobody is stopped, and the lease stays.
+
+    Example: geartrain lease halt 7 "the arm is too hot"
+    """
+    lease_calls.note(folder, lambda session: Note(session, "halt", text, number))
+
+
+@lease.command()
+@text_argument
+@lease_folder_option
+def spawn(text: str, folder: Path) -> None:
+    """Write down that work is about to begin, before it has taken its first lease. Nothing is held by that.
+
+    Example: geartrain lease spawn "welder 3 for workcell/left"
+    """
+    lease_calls.note(folder, lambda session: Note(session, "intent", text))
+
+
+@lease.command("watch")
+@click.option("--region", help="Only what touches this region.")
+@click.option("--for", "for_s", type=Duration(), help="How long to watch; until it is ended if nothing is said.")
+@lease_folder_option
+@format_option
+def lease_watch(region: str | None, for_s: float | None, folder: Path, form: TableFormat) -> None:
+    """Show what happens to leases, as it is written down. A lease that runs out is written down by who comes next.
+
+    Example: geartrain lease watch --region workcell
+    """
+    for line in watched(folder, region, for_s):
+        if form == "json":
+            _print_json([line])
+        else:
+            _print("  ".join(word for word in _story_row(line) if word) + "\n")
+        sys.stdout.flush()
 
 
 @lease.command("ls")

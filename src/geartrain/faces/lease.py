@@ -5,6 +5,7 @@ Nothing is asked and nothing is written but by `compacted`, which becomes the on
 
 import time
 from bisect import insort_right
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,6 +43,8 @@ from geartrain.rules.lease_words import Begin, Claim, Noted, Refused, Tick
 from geartrain.rules.regions import canonical, key_of, meet
 
 T = TypeVar("T")
+
+_LOOK_EVERY_S = 0.1
 
 # Where leases are kept if nobody says where: beside what they protect.
 LEASE_FOLDER = Path(".geartrain") / "leases"
@@ -177,6 +180,21 @@ def story(folder: Path, region: str | None = None) -> list[Line]:
         return lines
     key = key_of(canonical(region))
     return [line for line in lines if any(meet(key, key_of(wanted.region)) for wanted in line.regions)]
+
+
+def watched(folder: Path, region: str | None = None, for_s: float | None = None) -> Iterator[Line]:
+    """What happens from now on, as it is written down, for so long or without end."""
+    until_s = None if for_s is None else time.monotonic() + for_s
+    known = Counter(story(folder, region))
+    while until_s is None or time.monotonic() < until_s:
+        time.sleep(_LOOK_EVERY_S)
+        now = story(folder, region)
+        for line in now:
+            known[line] -= 1
+            if known[line] < 0:
+                yield line
+        # What has been compacted away is not told again: it is not there any more.
+        known = Counter(now)
 
 
 def _changes(folder: Path) -> Iterator[tuple[int, Line]]:

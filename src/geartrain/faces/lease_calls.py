@@ -77,9 +77,10 @@ class Writer:
         self._audit: list[Audit] = []
         try:
             self.state = State(self._recovered(), _TERMS)
-            wall_ns = time.time_ns()
-            self._decide(Begin(boot_id(), wall_ns))
-            self._wall_ns = wall_ns - self.state.now_ns
+            if self.state.ledger.boot != boot_id():
+                # Commands of one boot are one life: they agree on its clock.
+                self._decide(Begin(boot_id(), time.time_ns()))
+            self._wall_ns = time.time_ns() - mono_ns()
         except BaseException:
             self._journal.close()
             raise
@@ -275,6 +276,7 @@ def renew(folder: Path, lease: int, token: int, *, busy_for_s: float = BUSY_FOR_
 
 def note(folder: Path, make: Callable[[int], Note]) -> None:
     """For those who read the audit."""
+    _there(folder)
     with Session(folder, "", BUSY_FOR_S) as session:
         noted = make(session.number)
         in_one_line("text", noted.text, most_bytes=1024)

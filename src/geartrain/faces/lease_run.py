@@ -1,0 +1,160 @@
+"""A lease around any program: `geartrain lease run REGION... -- command`.
+
+    acquire ---> the command, in a process group of its own ---> what it has left there is killed ---> release
+                     '-- a thread renews at a third of the time; what cannot be renewed in time is lost,
+                         and then the whole group is killed before anybody else is granted the region
+
+The holder counts from before it asked, and stops a little before its time, so it has stopped when the arbiter lets
+others in. If this process itself stands still, or is killed together with nothing else, its command may go on: what
+must not be harmed then looks at the token, which the command finds in its environment.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from geartrain.errors import BadValue, GeartrainError, JournalInUse, LeaseLost, LeaseRefused
+from geartrain.faces.lease_calls import BUSY_FOR_S, release, renew
+from geartrain.ports.clock import mono_ns
+from geartrain.ports.linux import die_with_parent, need_linux
+from geartrain.rules.lease_words import Grant
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+# A holder stops so much of the time before it is over.
+_EARLY = 100
+
+
+class Keeper:
+    """Renews a lease, until it is `stopped` or it cannot: `until_ns` is when it is lost at the latest."""
+
+    def __init__(self, folder: Path, grant: Grant) -> None:
+        self.why = ""
+        self.until_ns = 0
+        self.lost = os.eventfd(0, os.EFD_CLOEXEC)
+        self._folder = folder
+        self._grant = grant
+        self._stop = threading.Event()
+        # When it was granted, while it was waited for, is not known: nothing is begun before it was renewed once.
+        asked_ns = mono_ns()
+        renew(folder, grant.lease, grant.token)
+        self._renewed(asked_ns)
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """It may be at it for a while yet: who stops it waits no longer than the lease lasts."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(max(0.0, (self.until_ns - mono_ns()) / 1e9))
+
+    def _renewed(self, asked_ns: int) -> None:
+        self.until_ns = asked_ns + self._grant.ttl_ns - self._grant.ttl_ns // _EARLY
+
+    def _keep(self) -> None:
+        every_s = self._grant.ttl_ns / 3e9
+        while not self._stop.wait(every_s):
+            asked_ns = mono_ns()
+            left_s = (self.until_ns - asked_ns) / 1e9
+            try:
+                renew(self._folder, self._grant.lease, self._grant.token, busy_for_s=min(BUSY_FOR_S, max(0.0, left_s)))
+            except JournalInUse:
+                every_s = min(every_s, max(0.01, left_s / 3))
+                continue
+            except LeaseRefused as refused:
+                if refused.code == "indeterminate":
+                    continue
+                self._lose(str(refused))
+                return
+            except (GeartrainError, OSError) as error:
+                self._lose(f"it could not be renewed: {error}")
+                return
+            every_s = self._grant.ttl_ns / 3e9
+            self._renewed(asked_ns)
+
+    def _lose(self, why: str) -> None:
+        self.why = why
+        os.eventfd_write(self.lost, 1)
+
+
+def run_held(folder: Path, grant: Grant, command: Sequence[str]) -> int:
+    """The exit code of the command, 128+n if a signal ended it; `LeaseLost` if it was killed because of that."""
+    need_linux()
+    keeper = Keeper(folder, grant)
+    try:
+        process = _started(folder, grant, command)
+        with process, _passed_on(process):
+            try:
+                keeper.start()
+                ended = _until_it_ends(process, keeper)
+            finally:
+                # Its leader is not waited for yet, so the group is still its own. What is left there was covered too.
+                _signal_group(process, signal.SIGKILL)
+            code = process.wait()
+    finally:
+        keeper.stop()
+        with suppress(GeartrainError):
+            release(folder, grant.lease, grant.token)
+    if not ended:
+        why = keeper.why or "its time was over before it could be renewed"
+        raise LeaseLost(f"lease {grant.lease} was lost, and its command was killed: {why}", why)
+    return code if code >= 0 else 128 - code
+
+
+def _started(folder: Path, grant: Grant, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+    told = {
+        "GEARTRAIN_LEASE": str(grant.lease),
+        "GEARTRAIN_LEASE_TOKEN": str(grant.token),
+        "GEARTRAIN_LEASE_DIR": str(folder.absolute()),
+    }
+    try:
+        return subprocess.Popen(
+            command, env=os.environ | told, process_group=0, preexec_fn=lambda: die_with_parent(signal.SIGKILL)
+        )
+    except OSError as error:
+        raise BadValue(f"{command[0]!r} cannot be started: {error.strerror}") from error
+
+
+def _until_it_ends(process: "subprocess.Popen[bytes]", keeper: Keeper) -> bool:
+    """Whether it has ended by itself; False when the lease is lost first."""
+    watched = select.poll()
+    ended = os.pidfd_open(process.pid)
+    try:
+        watched.register(ended, select.POLLIN)
+        watched.register(keeper.lost, select.POLLIN)
+        while True:
+            left_ms = (keeper.until_ns - mono_ns()) // 1_000_000
+            found = [file for file, _ in watched.poll(max(0, left_ms))]
+            if ended in found:
+                return True
+            if keeper.lost in found or keeper.until_ns <= mono_ns():
+                return False
+    finally:
+        os.close(ended)
+
+
+@contextmanager
+def _passed_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Signals are for the command; that this process ends follows from its end."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        _signal_group(process, number)
+
+    former = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
