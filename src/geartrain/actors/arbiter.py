@@ -16,16 +16,19 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import anyio.to_thread
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.in_turn import start_in_turn
+from geartrain.engine.lease_socket import LINE_MOST, SOCKET, asked_in, line_of, short_path
 from geartrain.engine.leases import LeaseClient
 from geartrain.engine.options import new_number
 from geartrain.engine.signal import Bell
-from geartrain.errors import BadValue, ChannelClosed, GeartrainError, JournalDamaged, PeerLost, WouldBlock
-from geartrain.ports.clock import Clock
+from geartrain.errors import BadValue, ChannelClosed, GeartrainError, JournalDamaged, JournalInUse, PeerLost, WouldBlock
+from geartrain.ports.clock import Clock, WallClock
 from geartrain.ports.journal import Journal, MemoryJournal
 from geartrain.ports.lease_audit import AuditLog
 from geartrain.rules.lease import State, Terms, decide
@@ -35,6 +38,9 @@ from geartrain.rules.regions import Case
 
 # After so many records what they came to is kept in their place.
 _SNAPSHOT_EVERY = 50_000
+_OPEN_WITHIN_S = 1.0
+# A caller that asks and does not listen is not served any longer.
+_UNTOLD_MOST = 1_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -80,6 +86,44 @@ class Desk:
         except GeartrainError:
             # Nobody is there any more who could be told.
             self._untold.clear()
+
+
+class CallersDesk(Desk):
+    """Where one is served who has come over the socket: a command, for a moment."""
+
+    def __init__(self, stream: anyio.abc.SocketStream) -> None:
+        self.session = 0
+        self.secret = ""
+        self._stream = stream
+        self._untold: deque[Told] = deque()
+        self._news = Bell()
+
+    def __repr__(self) -> str:
+        return f"<desk of a caller, session {self.session}>"
+
+    def tell(self, word: Told) -> None:
+        self._untold.append(word)
+        self._news.ring()
+
+    async def hand_over(self) -> None:
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            while True:
+                while self._untold:
+                    await self._stream.send(line_of(self._untold.popleft()))
+                await self._news.wait()
+
+    async def listen(self, bench: "Bench") -> None:
+        """Until it has gone, or says what nobody would."""
+        lines = BufferedByteReceiveStream(self._stream)
+        with suppress(anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.DelimiterNotFound):
+            while len(self._untold) < _UNTOLD_MOST:
+                line = await lines.receive_until(b"\n", LINE_MOST)
+                try:
+                    asked = asked_in(line)
+                except BadValue as error:
+                    self.tell(Refusal(self.session, 0, "bad_request", str(error)))
+                    continue
+                bench.hear(self, asked)
 
 
 class Bench:
@@ -182,8 +226,19 @@ class LeaseArbiter(Daemon):
 
         return str(self.directory), FileJournal(self.directory)
 
+    async def _opened(self, ctx: Context) -> tuple[str, Journal]:
+        """A command that writes the journal for a moment is waited for."""
+        until_s = ctx.clock.now() + _OPEN_WITHIN_S
+        while True:
+            try:
+                return self.open_journal()
+            except JournalInUse:
+                if ctx.clock.now() >= until_s:
+                    raise
+            await ctx.clock.sleep(0.01)
+
     async def run(self, ctx: Context) -> None:
-        known, journal = self.open_journal()
+        known, journal = await self._opened(ctx)
         try:
             for said in journal.said:
                 ctx.logger.warning("%s", said)
@@ -210,6 +265,9 @@ class LeaseArbiter(Daemon):
                 start_in_turn(tasks, _listen, bench, desk)
             start_in_turn(tasks, _keep_time, bench, ctx.clock)
             start_in_turn(tasks, _keep_journal, bench, journal, log)
+            if self.directory is not None and isinstance(ctx.clock, WallClock):
+                # Who is not in the pipeline lives in real time.
+                start_in_turn(tasks, _serve_callers, ctx, bench, self.directory)
             await ctx.stop_event.wait()
             tasks.cancel_scope.cancel()
         for client in self.clients:
@@ -225,6 +283,34 @@ async def _listen(bench: Bench, desk: Desk) -> None:
             bench.hear(desk, asked)
     bench.leave(desk)
     await desk.client.tells.aclose()
+
+
+async def _serve_callers(ctx: Context, bench: Bench, directory: Path) -> None:
+    """Those who are not in the pipeline. Without them an arbiter does all the rest."""
+    try:
+        with short_path(directory) as path:
+            listener = await anyio.create_unix_listener(path, mode=0o600)
+    except OSError as error:
+        ctx.logger.warning("nobody outside the pipeline can ask for leases in %s: %s", directory, error.strerror)
+        return
+    try:
+        async with listener:
+            await listener.serve(partial(_serve_caller, bench))
+    finally:
+        with suppress(OSError):
+            (directory / SOCKET).unlink()
+
+
+async def _serve_caller(bench: Bench, stream: anyio.abc.SocketStream) -> None:
+    desk = CallersDesk(stream)
+    async with stream:
+        try:
+            async with anyio.create_task_group() as tasks:
+                start_in_turn(tasks, desk.hand_over)
+                await desk.listen(bench)
+                tasks.cancel_scope.cancel()
+        finally:
+            bench.leave(desk)
 
 
 async def _keep_time(bench: Bench, clock: Clock) -> None:

@@ -15,14 +15,25 @@ from pathlib import Path
 
 import msgspec
 
-from geartrain.errors import LeaseRefused
+from geartrain.errors import BadValue, LeaseRefused
 from geartrain.rules.lease_words import Asked, Hello, Lost, Told, Waiting
 
 SOCKET = "arbiter.sock"
 LINE_MOST = 256 * 1024
 
-asked_decoder: msgspec.json.Decoder[Asked] = msgspec.json.Decoder(Asked)
+_asked: msgspec.json.Decoder[Asked] = msgspec.json.Decoder(Asked)
 _told: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
+
+
+def asked_in(line: bytes) -> Asked:
+    try:
+        return _asked.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BadValue(f"that is no question for an arbiter of leases: {error}") from error
+
+
+def line_of(word: Asked | Told) -> bytes:
+    return msgspec.json.encode(word) + b"\n"
 
 
 @contextmanager
@@ -58,7 +69,7 @@ class Asker:
         """The last word on it: not that it waits, nor what became of others."""
         try:
             self._connection.settimeout(within_s)
-            self._connection.sendall(msgspec.json.encode(command) + b"\n")
+            self._connection.sendall(line_of(command))
             while True:
                 told = _told.decode(self._line())
                 if not isinstance(told, Waiting | Hello | Lost):
@@ -70,7 +81,7 @@ class Asker:
     def tell(self, command: Asked) -> None:
         """What is not answered. What cannot be told is noticed by the next question."""
         with suppress(OSError):
-            self._connection.sendall(msgspec.json.encode(command) + b"\n")
+            self._connection.sendall(line_of(command))
 
     def close(self) -> None:
         self._connection.close()

@@ -137,12 +137,14 @@ class Writer:
 class Session:
     """For one question: whom to ask, and the session in which it is asked."""
 
-    def __init__(self, folder: Path, label: str, busy_for_s: float) -> None:
+    def __init__(self, folder: Path, label: str, busy_for_s: float, wait_ns: int = 0) -> None:
         self.desk = _desk(folder, busy_for_s)
         self._label = label
+        # It says nothing more while it waits.
+        self._ttl_ns = min(_TERMS.ttl_most_ns, wait_ns + _TERMS.session_ttl_ns)
 
     def __enter__(self) -> "Session":
-        opened = self.ask(Open(secrets.token_hex(16), self._label))
+        opened = self.ask(Open(secrets.token_hex(16), self._label, self._ttl_ns))
         assert isinstance(opened, Opened)
         self.number = opened.session
         return self
@@ -211,7 +213,7 @@ def acquire(
     try:
         while True:
             left_ns = max(0, until_ns - mono_ns())
-            with Session(folder, label, busy_for_s) as session:
+            with Session(folder, label, busy_for_s, left_ns) as session:
                 ask = Acquire(session.number, 1, claims, ttl_ns, left_ns, "ttl", label=label)
                 writer = session.writer
                 if writer is None:
