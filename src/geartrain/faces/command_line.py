@@ -1,8 +1,8 @@
 """The command `geartrain`: checks and draws pipelines, runs them, and talks to those that run.
 
-Data goes to stdout and words about it to stderr. 0 ended well, 1 a daemon failed or something is wrong with this
-machine, 2 usage or a faulty pipeline, 4 a journal of leases is in use, 65 it is damaged, 69 no pipeline runs, 73 a
-project cannot be written, 130 cut short by Ctrl-C, 128+n ended by a signal.
+Data goes to stdout and words about it to stderr. 0 ended well, 1 a daemon failed, a lease was refused, or something is
+wrong with this machine, 2 usage or a faulty pipeline, 4 a journal of leases is in use, 65 it is damaged, 69 no pipeline
+runs, 73 a project cannot be written, 130 cut short by Ctrl-C, 128+n ended by a signal.
 """
 
 import os
