@@ -1,10 +1,12 @@
 """A lease around any program: it is held while that runs, and when it is lost nothing of the program goes on."""
 
 import os
+import pty
 import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,19 @@ def test_when_it_is_killed_itself_its_command_ends_and_the_lease_lives_for_its_t
     with pytest.raises(LeaseRefused):
         lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=S)
     assert [one.regions for one in held(tmp_path)] == [("workcell/left",)]
+
+
+def test_what_is_typed_at_its_terminal_is_for_the_command(tmp_path: Path) -> None:
+    command = (*COMMAND, "lease", "run", "a", "--dir", str(tmp_path), "--", "sh", "-c", "read line; echo got $line")
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(command[0], command)
+    os.write(terminal, b"hello\n")
+    come = b""
+    # The end of a terminal is an error.
+    with suppress(OSError):
+        while b"got hello" not in come:
+            come += os.read(terminal, 1000)
+    assert b"got hello" in come
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)

@@ -16,6 +16,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -87,9 +88,10 @@ class Keeper:
 def run_held(folder: Path, grant: Grant, command: Sequence[str]) -> int:
     """The exit code of the command, 128+n if a signal ended it; `LeaseLost` if it was killed because of that."""
     need_linux()
+    has_terminal = _has_terminal()
     keeper = Keeper(folder, grant)
     try:
-        process = _started(folder, grant, command)
+        process = _started(folder, grant, command, has_terminal=has_terminal)
         with process, _passed_on(process):
             try:
                 keeper.start()
@@ -99,6 +101,8 @@ def run_held(folder: Path, grant: Grant, command: Sequence[str]) -> int:
                 _signal_group(process, signal.SIGKILL)
             code = process.wait()
     finally:
+        if has_terminal:
+            _give_terminal(os.getpgrp())
         keeper.stop()
         with suppress(GeartrainError):
             release(folder, grant.lease, grant.token)
@@ -108,7 +112,7 @@ def run_held(folder: Path, grant: Grant, command: Sequence[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _started(folder: Path, grant: Grant, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+def _started(folder: Path, grant: Grant, command: Sequence[str], *, has_terminal: bool) -> "subprocess.Popen[bytes]":
     told = {
         "GEARTRAIN_LEASE": str(grant.lease),
         "GEARTRAIN_LEASE_TOKEN": str(grant.token),
@@ -116,10 +120,32 @@ def _started(folder: Path, grant: Grant, command: Sequence[str]) -> "subprocess.
     }
     try:
         return subprocess.Popen(
-            command, env=os.environ | told, process_group=0, preexec_fn=lambda: die_with_parent(signal.SIGKILL)
+            command, env=os.environ | told, process_group=0, preexec_fn=partial(_before_the_command, has_terminal)
         )
     except OSError as error:
         raise BadValue(f"{command[0]!r} cannot be started: {error.strerror}") from error
+
+
+def _before_the_command(has_terminal: bool) -> None:
+    die_with_parent(signal.SIGKILL)
+    if has_terminal:
+        _give_terminal(os.getpid())
+
+
+def _has_terminal() -> bool:
+    """Whether what is typed is for this process now: then it is for the command as long as that runs."""
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _give_terminal(group: int) -> None:
+    # Whoever is in the background and says who is not would be stopped for that.
+    former = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    with suppress(OSError):
+        os.tcsetpgrp(0, group)
+    signal.signal(signal.SIGTTOU, former)
 
 
 def _until_it_ends(process: "subprocess.Popen[bytes]", keeper: Keeper) -> bool:
