@@ -9,7 +9,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from geartrain.errors import BadType, BadValue
 from geartrain.rules.lease import CLAIMS_MOST, State, Terms
-from geartrain.rules.lease_ledger import ANSWERS_MOST, Ended, Ledger, Renewed, compact, fold
+from geartrain.rules.lease_ledger import (
+    ANSWERS_MOST,
+    Ended,
+    Granted,
+    Lease,
+    Ledger,
+    Renewed,
+    SessionOpened,
+    compact,
+    fold,
+)
 from geartrain.rules.lease_words import (
     Acquire,
     Adopt,
@@ -29,6 +39,7 @@ from geartrain.rules.lease_words import (
     Release,
     Renew,
     SetMode,
+    Shown,
     Tick,
     Waiting,
     Withdraw,
@@ -98,6 +109,27 @@ def test_a_renewed_lease_lives_and_is_written_once_in_a_while() -> None:
     assert talk.held() != {}
     talk.passes(0.1)
     assert talk.held() == {}
+
+
+def test_who_renews_exactly_has_that_time_and_no_more_in_every_life_to_come() -> None:
+    talk = Talk()
+    session = talk.open()
+    grant = talk.granted(session, "a", ttl=3)
+    talk.passes(1)
+    talk(Renew(session, (Shown(grant.lease, grant.token),), exact=True))
+    [record] = talk.last.records
+    assert isinstance(record, Renewed)
+    assert record.until_ns == talk.now_ns + 3 * S + talk.state.terms.grace_ns
+
+
+def test_how_a_lease_has_ended_is_known_in_the_next_life() -> None:
+    ledger = Ledger()
+    opened, granted = SessionOpened(1, "secret", "", S), Granted(2, 1, Lease(2, 2, 1, (Claim("a"),), 2, 3, 1))
+    for record in (opened, granted, Ended(3, 2, "expired")):
+        ledger.apply(record)
+    [refusal] = State(ledger).decide(Release(1, 2, 2, 2), 4).replies
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "expired"
 
 
 def test_who_renews_is_told_what_is_lost() -> None:
