@@ -400,7 +400,7 @@ def _observing(effort: Effort) -> Iterator[Figure]:
             unit="/s",
             rounds=effort.pairs,
             geartrain=_pipeline("watched", loop, effort.remote_seconds),
-            peer=_pipeline("flow", loop, effort.remote_seconds),
+            peer=_pipeline("alone", loop, effort.remote_seconds),
             wanted=RatioAtLeast(0.97),
         )
 
