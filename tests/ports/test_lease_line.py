@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from geartrain.errors import PlaceRefused
 from geartrain.ports import lease_line
 from geartrain.ports.lease_line import LINE_FOLDER, PlaceInLine, Waits, waiting
 from geartrain.rules.lease_words import Claim
@@ -58,3 +59,9 @@ def test_whose_time_is_over_keeps_nobody_out_though_it_stands_still(
     monkeypatch.setattr(lease_line, "mono_ns", lambda: 10)
     assert labels(tmp_path) == []
     place.leave()
+
+
+def test_where_nobody_can_wait_that_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / LINE_FOLDER).write_text("")
+    with pytest.raises(PlaceRefused, match=r"nobody can wait in .*line: "):
+        PlaceInLine(tmp_path, waits("a"))

@@ -23,10 +23,11 @@ from geartrain.errors import BadValue, JournalDamaged, JournalInUse, LeaseRefuse
 from geartrain.faces.lease import standing
 from geartrain.ports.clock import mono_ns
 from geartrain.ports.file_journal import FileJournal
+from geartrain.ports.fs import RealFs
 from geartrain.ports.lease_audit import AuditLog
 from geartrain.ports.lease_line import PlaceInLine, Waits, waiting
 from geartrain.ports.process_table import boot_id
-from geartrain.rules.journal_frames import IDENTITY_FILE
+from geartrain.rules.journal_frames import segments_among
 from geartrain.rules.lease import State, Terms
 from geartrain.rules.lease_ledger import Ledger, Record, encode, encode_snapshot
 from geartrain.rules.lease_words import (
@@ -304,7 +305,7 @@ def _done(folder: Path, make: Callable[[int], Asked], busy_for_s: float, label: 
 
 def _there(folder: Path) -> None:
     """A journal is made by who acquires."""
-    if not (folder / IDENTITY_FILE).exists():
+    if not folder.is_dir() or not segments_among(RealFs(folder).names()):
         raise BadValue(f"there is no journal in {folder}: say with --dir where it is")
 
 

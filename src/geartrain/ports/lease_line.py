@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from geartrain.errors import PlaceRefused
 from geartrain.ports.clock import mono_ns
 from geartrain.rules.lease_words import Claim
 
@@ -35,12 +36,19 @@ class PlaceInLine:
 
     def __init__(self, folder: Path, waits: Waits) -> None:
         line = folder / LINE_FOLDER
-        line.mkdir(mode=0o700, exist_ok=True)
-        self.number = max((number for number, _ in _files(line)), default=0) + 1
-        self._path = line / f"{self.number:020d}"
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(self._file, msgspec.json.encode(waits))
+        try:
+            line.mkdir(mode=0o700, exist_ok=True)
+            self.number = max((number for number, _ in _files(line)), default=0) + 1
+            self._path = line / f"{self.number:020d}"
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise PlaceRefused(f"nobody can wait in {line}: {error.strerror}; ask without --wait") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(self._file, msgspec.json.encode(waits))
+        except OSError as error:
+            self.leave()
+            raise PlaceRefused(f"nobody can wait in {line}: {error.strerror}; ask without --wait") from error
 
     def leave(self) -> None:
         with suppress(OSError):
