@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 # Tests start many processes: with bytecode kept, none of them compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# In a name of its own: a comma would end the argument of a call.
+TO_LOOK_AT := '.[cli,web]'
+
 # What is installed for a purpose is marked by a stamp, and installed again when pyproject.toml has changed.
 STAMP = $(VENV)/.installed-$(1)
 
@@ -48,7 +51,7 @@ clean: ## remove what was installed and cached
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(call STAMP,run): pyproject.toml
-	$(call install,'.[cli,web]')
+	$(call install,$(TO_LOOK_AT))
 
 $(call STAMP,test): pyproject.toml
 	$(call install,'.[test]')
