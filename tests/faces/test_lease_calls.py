@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from geartrain.engine.lease_socket import SOCKET
 from geartrain.errors import BadValue, JournalInUse, LeaseRefused
 from geartrain.faces import lease_calls
 from geartrain.faces.lease import held, standing
@@ -261,3 +263,14 @@ def test_a_journal_in_use_is_tried_until_its_time_is_over(tmp_path: Path) -> Non
         lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=S, busy_for_s=0.0)
     journal.close()
     lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=S, busy_for_s=0.0)
+
+
+def test_an_arbiter_that_stands_still_is_one_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = FileJournal(tmp_path)
+    monkeypatch.setattr(lease_calls, "_ANSWER_WITHIN_S", 0.01)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / SOCKET))
+        listening.listen()
+        with pytest.raises(JournalInUse):
+            lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=S)
+    journal.close()

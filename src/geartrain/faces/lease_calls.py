@@ -140,12 +140,20 @@ class Session:
 
     def __init__(self, folder: Path, label: str, busy_for_s: float, wait_ns: int = 0) -> None:
         self.desk = _desk(folder, busy_for_s)
+        self._folder = folder
         self._label = label
         # It says nothing more while it waits.
         self._ttl_ns = min(_TERMS.ttl_most_ns, wait_ns + _TERMS.session_ttl_ns)
 
     def __enter__(self) -> "Session":
-        opened = self.ask(Open(secrets.token_hex(16), self._label, self._ttl_ns))
+        try:
+            opened = self.ask(Open(secrets.token_hex(16), self._label, self._ttl_ns))
+        except BaseException as error:
+            self.desk.close()
+            if isinstance(error, LeaseRefused) and error.code == "indeterminate":
+                # It stands still; and what was to be asked in the session was not asked yet.
+                raise JournalInUse(str(self._folder), None) from error
+            raise
         assert isinstance(opened, Opened)
         self.number = opened.session
         return self
@@ -157,9 +165,9 @@ class Session:
     def writer(self) -> Writer | None:
         return self.desk if isinstance(self.desk, Writer) else None
 
-    def ask(self, command: Asked, within_s: float = _ANSWER_WITHIN_S) -> Told:
+    def ask(self, command: Asked, waits_s: float = 0.0) -> Told:
         """What is answered; `LeaseRefused` if it is no."""
-        told = self.desk.answer(command, within_s)
+        told = self.desk.answer(command, waits_s + _ANSWER_WITHIN_S)
         if isinstance(told, Refusal):
             if told.code == "bad_request":
                 raise BadValue(told.said)
@@ -218,7 +226,7 @@ def acquire(
                 ask = Acquire(session.number, 1, claims, ttl_ns, left_ns, "ttl", label=label)
                 writer = session.writer
                 if writer is None:
-                    return _granted(session.ask(ask, left_ns / 1e9 + _ANSWER_WITHIN_S))
+                    return _granted(session.ask(ask, left_ns / 1e9))
                 refused = _tried(session, writer, ask, place)
                 if isinstance(refused, Grant):
                     return refused

@@ -7,7 +7,6 @@ left by a process that has died, and is taken away; one whose time is over is of
 counts no more.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -44,7 +43,7 @@ class PlaceInLine:
         except OSError as error:
             raise PlaceRefused(f"nobody can wait in {line}: {error.strerror}; ask without --wait") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(self._file)
             os.write(self._file, msgspec.json.encode(waits))
         except OSError as error:
             self.leave()
@@ -66,6 +65,13 @@ def waiting(folder: Path, before: int | None = None) -> Iterator[Waits]:
             yield waits
 
 
+def _hold(file: int) -> None:
+    # Imported here: a command line is also looked at where there is no flock, and a journal is refused there in words.
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _files(line: Path) -> list[tuple[int, Path]]:
     try:
         names = os.listdir(line)
@@ -81,7 +87,7 @@ def _read(path: Path) -> Waits | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _hold(file)
     except BlockingIOError:
         try:
             return msgspec.json.decode(os.pread(file, 1 << 20, 0), type=Waits)
