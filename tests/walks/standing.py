@@ -53,4 +53,4 @@ async def until_it_stands() -> RunMemory:
 
 def stands(ends: dict[tuple[str, bool], EndReading]) -> bool:
     waits = [end.waits for end in ends.values() if end.sends]
-    return waits == [1, 1] and ends["objects", False].in_hand == 21
+    return waits == [1, 1] and ends["objects", False].in_hand == ends["objects", False].may_have == 21

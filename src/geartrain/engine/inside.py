@@ -510,12 +510,10 @@ class InsideReceive(Receiver[T]):
             shelf.done_with(shelf.gone)
             shelf.close()
 
-    @property
-    def in_hand(self) -> tuple[int, int]:
-        """The number of the item that was taken last and is not done with, twice; or zeros."""
+    def which_in_hand(self) -> int:
+        """The number of the item that was taken last and is not done with, or 0."""
         shelf = self._shelf
-        number = 0 if shelf.reader_asks or shelf.receive_closed else shelf.gone
-        return (number, number)
+        return 0 if shelf.reader_asks or shelf.receive_closed else shelf.gone
 
     @property
     def pulse(self) -> tuple[int, ...]:

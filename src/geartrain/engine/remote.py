@@ -418,12 +418,11 @@ class RemoteReceive(ReadingEnd[T]):
         """From now on it is written there which item is in hand."""
         self._slot = slot
 
-    @property
-    def in_hand(self) -> tuple[int, int]:
-        """The number of the item that was taken last and is not done with, and up to which one it may be; or zeros."""
+    def which_in_hand(self) -> int:
+        """The number of the item that was taken last and is not done with, or 0. The next one is not taken unsaid."""
         reader = self._reader
-        number = 0 if self._wire.reader_asks or reader.done or reader.ended else reader.mark.sequence
-        return (number, number + reader.free) if number else (0, 0)
+        reader.hold()
+        return 0 if self._wire.reader_asks or reader.done or reader.ended else reader.mark.sequence
 
     @property
     def pulse(self) -> tuple[int, ...]:

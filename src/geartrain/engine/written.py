@@ -166,12 +166,12 @@ class _End:
 def _words(end: WrittenEnd) -> tuple[int, ...]:
     """The fields of an `EndReading` from `incarnation` on, without the last."""
     counts, stats = end.counts(), end.statistics()
-    in_hand, may_have = (0, 0) if isinstance(end, RemoteSend | InsideSend) else end.in_hand
+    in_hand = 0 if isinstance(end, RemoteSend | InsideSend) else end.which_in_hand()
     waits = stats.waiters_send if counts.sends else stats.waiters_receive
     closed = not (stats.open_send_streams if counts.sends else stats.open_receive_streams)
     return (
         counts.incarnation, counts.epoch, counts.accepted, counts.taken, counts.stable, counts.dropped,
-        counts.redelivered, counts.set_aside, in_hand, may_have, waits, int(closed), *_losses(counts),
+        counts.redelivered, counts.set_aside, in_hand, in_hand, waits, int(closed), *_losses(counts),
     )  # fmt: skip
 
 
