@@ -52,5 +52,7 @@ async def until_it_stands() -> RunMemory:
 
 
 def stands(ends: dict[tuple[str, bool], EndReading]) -> bool:
-    waits = [end.waits for end in ends.values() if end.sends]
-    return waits == [1, 1] and ends["objects", False].in_hand == ends["objects", False].may_have == 21
+    """Who waits may still be told of as it was before it had met its reader: then nothing is in its channel."""
+    last = ends["objects", False]
+    full = [end.waits == 1 and end.accepted - end.taken == 8 for end in ends.values() if end.sends]
+    return all(full) and last.in_hand == last.may_have == 21
