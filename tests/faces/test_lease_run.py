@@ -125,6 +125,34 @@ def test_signals_are_for_the_command(tmp_path: Path) -> None:
     assert held(tmp_path) == []
 
 
+# As `lease run`, which is sent a signal when its command has just begun and before anything else is done.
+AT_ONCE = """
+import os, signal, sys
+from pathlib import Path
+from geartrain.faces import lease_calls, lease_run
+from geartrain.rules.lease_words import Claim
+
+begin = lease_run._new
+
+def begun(*words):
+    process = begin(*words)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return process
+
+lease_run._new = begun
+folder = Path(sys.argv[1])
+grant = lease_calls.acquire(folder, (Claim("workcell/left"),), ttl_ns=30_000_000_000)
+sys.exit(lease_run.run_held(folder, grant, ("sh", "-c", "sleep 1000 & wait")))
+"""
+
+
+def test_a_signal_that_comes_when_the_command_has_just_begun_is_for_it_too(tmp_path: Path) -> None:
+    words = (sys.executable, "-c", AT_ONCE, str(tmp_path))
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert held(tmp_path) == []
+
+
 def test_a_command_that_a_signal_has_ended_is_told_by_its_code(tmp_path: Path) -> None:
     process = holding(tmp_path, "sh", "-c", "echo $$; kill -KILL $$")
     said(process)

@@ -1,5 +1,6 @@
 """What a process writes down can be read at any moment, and after any death; a file that cannot is refused in words."""
 
+import errno
 import gc
 import os
 import signal
@@ -243,6 +244,20 @@ def test_a_file_is_private_allocated_at_once_and_never_taken_from_somebody(tmp_p
     assert found.st_blocks * 512 >= found.st_size
     with pytest.raises(PlaceRefused, match="cannot be made"):
         SlotFile.make(tmp_path / "p", ABOUT, generation=0)
+
+
+def test_where_there_is_no_room_for_a_file_nothing_is_left_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(PlaceRefused, match="cannot be made: No space left"):
+        SlotFile.make(tmp_path / "p", ABOUT, generation=0)
+    assert os.listdir("/proc/self/fd") == before
+    assert list(tmp_path.iterdir()) == []
 
 
 # It publishes records all of whose words are the same, as fast as it can.

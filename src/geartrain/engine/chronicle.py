@@ -2,7 +2,8 @@
 
     Launcher, Roll, Child  ->  Chronicle  ->  run.json, events.jsonl, <process>.<life>.slots      read by RunMemory
 
-Nothing of it is needed for the run to go on: what cannot be written is missing later, and is said once.
+Without the first two a run does not begin, as without its logs. After that nothing of it is needed for the run to go
+on: what cannot be written is missing later, and is said.
 """
 
 import logging

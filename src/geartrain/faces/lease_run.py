@@ -14,11 +14,10 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from geartrain.errors import BadValue, GeartrainError, JournalInUse, LeaseLost, LeaseRefused
 from geartrain.faces.lease_calls import BUSY_FOR_S, release, renew
@@ -91,8 +90,7 @@ def run_held(folder: Path, grant: Grant, command: Sequence[str]) -> int:
     has_terminal = _has_terminal()
     keeper = Keeper(folder, grant)
     try:
-        process = _started(folder, grant, command, has_terminal=has_terminal)
-        with process, _passed_on(process):
+        with _started(folder, grant, command, has_terminal=has_terminal) as process:
             try:
                 keeper.start()
                 ended = _until_it_ends(process, keeper)
@@ -112,21 +110,42 @@ def run_held(folder: Path, grant: Grant, command: Sequence[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _started(folder: Path, grant: Grant, command: Sequence[str], *, has_terminal: bool) -> "subprocess.Popen[bytes]":
+@contextmanager
+def _started(
+    folder: Path, grant: Grant, command: Sequence[str], *, has_terminal: bool
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """The command. From its first moment on signals are for it; that this process ends follows from its end."""
+    # One that came in between would end this process, and what the command has started would go on unheld.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    try:
+        process = _new(folder, grant, command, partial(_before_the_command, mask, has_terminal))
+        former = {
+            number: signal.signal(number, lambda number, _: _signal_group(process, number)) for number in PASSED_ON
+        }
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    try:
+        with process:
+            yield process
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _new(folder: Path, grant: Grant, command: Sequence[str], before: Callable[[], None]) -> "subprocess.Popen[bytes]":
     told = {
         "GEARTRAIN_LEASE": str(grant.lease),
         "GEARTRAIN_LEASE_TOKEN": str(grant.token),
         "GEARTRAIN_LEASE_DIR": str(folder.absolute()),
     }
     try:
-        return subprocess.Popen(
-            command, env=os.environ | told, process_group=0, preexec_fn=partial(_before_the_command, has_terminal)
-        )
+        return subprocess.Popen(command, env=os.environ | told, process_group=0, preexec_fn=before)
     except OSError as error:
         raise BadValue(f"{command[0]!r} cannot be started: {error.strerror}") from error
 
 
-def _before_the_command(has_terminal: bool) -> None:
+def _before_the_command(mask: Iterable[int], has_terminal: bool) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     die_with_parent(signal.SIGKILL)
     if has_terminal:
         _give_terminal(os.getpid())
@@ -164,21 +183,6 @@ def _until_it_ends(process: "subprocess.Popen[bytes]", keeper: Keeper) -> bool:
                 return False
     finally:
         os.close(ended)
-
-
-@contextmanager
-def _passed_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Signals are for the command; that this process ends follows from its end."""
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        _signal_group(process, number)
-
-    former = {number: signal.signal(number, pass_on) for number in PASSED_ON}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -93,9 +93,8 @@ class RunMemory:
         polls = []
         for path in self._lives().get(process, [])[:-1]:
             with suppress(SlotsUnreadable):
-                reader = SlotReader(path)
-                polls.append(reader.poll())
-                reader.close()
+                with closing(SlotReader(path)) as reader:
+                    polls.append(reader.poll())
         return tuple(polls)
 
     def buckets(self) -> dict[str, tuple[int, ...]]:

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from array import array
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,8 @@ class SlotFile:
         text = msgspec.json.encode(about)
         daemons, ends = len(about.daemons) + SPARE_DAEMONS, len(about.ends)
         size = slots.size_bytes(daemons, ends, text)
-        try:
-            fd = os.memfd_create("slots") if path is None else os.open(path, _NEW, 0o600)
-            os.posix_fallocate(fd, 0, size)
-            os.pwrite(fd, text, slots.about_at(daemons, ends) * WORD_BYTES)
-        except OSError as error:
-            raise PlaceRefused(f"the slot file {path} of {size} bytes cannot be made: {error.strerror}") from error
+        fd = _new_file(path, size)
+        os.pwrite(fd, text, slots.about_at(daemons, ends) * WORD_BYTES)
         words = _mapped(fd)
         words[slots.LAYOUT_AT] = slots.LAYOUT
         words[slots.DAEMONS_AT], words[slots.ENDS_AT], words[slots.ABOUT_AT] = daemons, ends, len(text)
@@ -106,6 +103,21 @@ class SlotFile:
     def daemon(self, index: int) -> "DaemonSlot":
         """For a process that has no slots of its own: a foreign program."""
         return DaemonSlot(self._words, slots.daemon_at(index))
+
+
+def _new_file(path: Path | None, size: int) -> int:
+    """One of this size, all of it there already; where there is no room for it, nothing."""
+    with ExitStack() as failing:
+        try:
+            fd = os.memfd_create("slots") if path is None else os.open(path, _NEW, 0o600)
+            failing.callback(os.close, fd)
+            if path is not None:
+                failing.callback(path.unlink)
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            raise PlaceRefused(f"the slot file {path} of {size} bytes cannot be made: {error.strerror}") from error
+        failing.pop_all()
+        return fd
 
 
 def _carry_over(old: "memoryview[int]", from_: int, new: "memoryview[int]", to: int) -> None:
