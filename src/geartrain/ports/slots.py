@@ -354,7 +354,7 @@ class EndSlot(_Slot):
         super().__init__(words, slot, END)
 
     def holds(self, in_hand: int, may_have: int) -> None:
-        """The reader has just taken this item, or is done with it: then it is 0."""
+        """The reader has just taken this item, and takes none beyond `may_have` before it says so again."""
         self._record[_IN_HAND] = in_hand
         self._record[_MAY_HAVE] = may_have
         self._publish()
