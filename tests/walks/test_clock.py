@@ -210,4 +210,6 @@ async def test_what_has_changed_while_the_clock_was_dead_is_told_by_the_next_one
     # A taker that is started again may let its channels go stale once more, and nothing is told twice.
     for channel in CHANNELS:
         about = [line.split(" ")[0] for line in lines if line.endswith(channel)]
-        assert about == ["stale", "fresh"] * (len(about) // 2)
+        assert len(about) >= 2
+        # The stop may come while one is stale.
+        assert about == [("stale", "fresh")[number % 2] for number in range(len(about))]

@@ -15,7 +15,7 @@ from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.in_turn import start_in_turn
 from geartrain.errors import BadValue
-from geartrain.ports.fault_log import FaultLog
+from geartrain.ports.fault_log import FaultLog, faults_in
 from geartrain.ports.run_memory import RunMemory
 from geartrain.rules.faults import Change, Debounce, FaultKey, Severity
 from geartrain.rules.health import Limits
@@ -58,9 +58,10 @@ class ExecutorObserver(Daemon):
             Limits(hang_ns=_ns(hang), heartbeat_ns=_ns(heartbeat), blocked_ns=_ns(blocked), deadlock_ns=_ns(deadlock)),
             Debounce(confirm=confirm, heal=heal),
         )
-        self._log = FaultLog(memory.state)
-        for change in self._log.known:
+        for change in faults_in(memory.state):
             self._lookout.go_on_from(change)
+        # Opened when it runs: of a start that failed nobody would close it.
+        self._log: FaultLog | None = None
         self._moment: Moment | None = None
 
     @property
@@ -69,6 +70,7 @@ class ExecutorObserver(Daemon):
         return self._moment
 
     async def run(self, ctx: Context) -> None:
+        self._log = FaultLog(self.memory.state)
         async with anyio.create_task_group() as tasks:
             start_in_turn(tasks, self._look_again_and_again, ctx)
             await ctx.stop_event.wait()
@@ -82,7 +84,8 @@ class ExecutorObserver(Daemon):
             self._look(ctx)
 
     async def on_stop(self, ctx: Context) -> None:
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
         self.memory.close()
 
     def seen(self, moment: Moment, changes: tuple[Change, ...]) -> None:
@@ -92,14 +95,18 @@ class ExecutorObserver(Daemon):
         """Somebody has seen to this fault. It comes back when it happens again; False: there is none."""
         change = self._lookout.clear(key)
         if change is not None:
-            self._log.write(change)
+            self._write(change)
         return change is not None
+
+    def _write(self, change: Change) -> None:
+        assert self._log is not None
+        self._log.write(change)
 
     def _look(self, ctx: Context) -> None:
         begun_ns = time.monotonic_ns()
         self._moment, changes = self._lookout.look(self.memory.look())
         for change in changes:
-            self._log.write(change)
+            self._write(change)
             _tell(ctx, change)
         self.look_s = (time.monotonic_ns() - begun_ns) / 1e9
         self.seen(self._moment, changes)

@@ -36,7 +36,6 @@ class Keeper:
     def __init__(self, folder: Path, grant: Grant) -> None:
         self.why = ""
         self.until_ns = 0
-        self.lost = os.eventfd(0, os.EFD_CLOEXEC)
         self._folder = folder
         self._grant = grant
         self._stop = threading.Event()
@@ -44,6 +43,7 @@ class Keeper:
         asked_ns = mono_ns()
         renew(folder, grant.lease, grant.token)
         self._renewed(asked_ns)
+        self.lost = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._keep, daemon=True)
 
     def start(self) -> None:
@@ -54,6 +54,9 @@ class Keeper:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(max(0.0, (self.until_ns - mono_ns()) / 1e9))
+        # Whoever is still at it may write to it.
+        if not self._thread.is_alive():
+            os.close(self.lost)
 
     def _renewed(self, asked_ns: int) -> None:
         self.until_ns = asked_ns + self._grant.ttl_ns - self._grant.ttl_ns // _EARLY

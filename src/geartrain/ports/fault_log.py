@@ -19,7 +19,6 @@ class FaultLog:
     """The one of a run."""
 
     def __init__(self, state: Path, most_bytes: int = _MOST_BYTES) -> None:
-        self.known = faults_in(state)
         text = _text(state / FAULTS_FILE)
         self._file = LogFile(state / FAULTS_FILE, most_bytes)
         if text and not text.endswith(b"\n"):
