@@ -18,7 +18,7 @@ from geartrain.errors import GeartrainError, JournalDamaged, JournalStopped, in_
 from geartrain.faces.lease import story
 from geartrain.ports.journal import Journal, MemoryJournal
 from geartrain.rules.lease import Terms
-from geartrain.rules.lease_words import Acquire, Claim, Grant, Open, Opened, Refusal, Release
+from geartrain.rules.lease_words import Acquire, Alive, Claim, Grant, Open, Opened, Refusal, Release, Renew, Shown
 
 Loop = Literal["asyncio", "trio"]
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -211,15 +211,10 @@ def test_a_shared_lease_is_raised_and_lowered_with_a_new_token_each_time(loop: L
     assert (5, "raised True") in told
 
 
-class Stubborn(LeaseArbiter):
-    """One that outlives nothing but its journal, and dies when it is told to."""
+class Mortal(LeaseArbiter):
+    """One that dies when it is told to."""
 
-    journal: MemoryJournal
     dies_at_s: tuple[float, ...] = ()
-
-    def open_journal(self) -> tuple[str, Journal]:
-        type(self).journal = type(self).journal.reopened()
-        return "kept", type(self).journal
 
     async def run(self, ctx: Context) -> None:
         async with anyio.create_task_group() as tasks:
@@ -232,6 +227,16 @@ class Stubborn(LeaseArbiter):
             if at_s > ctx.clock.now():
                 await ctx.clock.wait_until(at_s)
                 raise RuntimeError("killed")
+
+
+class Stubborn(Mortal):
+    """One that outlives nothing but its journal."""
+
+    journal: MemoryJournal
+
+    def open_journal(self) -> tuple[str, Journal]:
+        type(self).journal = type(self).journal.reopened()
+        return "kept", type(self).journal
 
 
 def stubborn(*dies_at_s: float) -> type[LeaseArbiter]:
@@ -252,13 +257,20 @@ def test_an_arbiter_that_dies_over_and_over_takes_no_lease_from_its_holder_and_g
 
 
 @both_loops
+def test_an_arbiter_without_a_folder_knows_in_its_next_life_in_the_process_what_it_had_granted(loop: Loop) -> None:
+    left, right = holding("left", "cell", 30, ttl=3), holding("right", "cell", 5, after_s=1, wait=90)
+    told = live(loop, left, right, arbiter=type("InMemory", (Mortal,), {"dies_at_s": (2.5, 7.5)}))
+    assert times(told) == [(0, "left in"), (30, "left out"), (30, "right in"), (35, "right out")]
+
+
+@both_loops
 def test_an_arbiter_that_has_forgotten_everything_costs_its_holders_their_leases(loop: Loop) -> None:
     class Forgetful(Stubborn):
         journal = MemoryJournal()
         dies_at_s = (2.5,)
 
         def open_journal(self) -> tuple[str, Journal]:
-            return LeaseArbiter.open_journal(self)
+            return f"{id(self)}", MemoryJournal()
 
     told = live(loop, holding("left", "cell", 30), arbiter=Forgetful)
     assert [said.split(",")[0] for _, said in told] == ["left in", "left lost: the arbiter has begun anew"]
@@ -461,6 +473,21 @@ def test_a_journal_that_cannot_be_written_ends_the_arbiter_and_nobody_is_answere
         simulate(main, backend=loop)
     assert "no space left" in in_words(caught.value)
     assert not [said for _, said in told if " in" in said]
+
+
+def test_a_word_to_a_former_life_is_not_taken_for_one_of_a_session_that_is_over() -> None:
+    """It may arrive before its client has heard of the new life, and what that holds is its own all the same."""
+    journal = MemoryJournal()
+    bench, desk = bench_and_desk(journal)
+    bench.hear(desk, ASK)
+    journal.sync()
+    bench, desk = Bench(journal.reopened(), Terms(), SimClock(), "", 0), Counter()
+    bench.hear(desk, Renew(2, (Shown(3, 3),), 1))
+    bench.hear(desk, Open("secret", "me"))
+    bench.hear(desk, Renew(2, (Shown(3, 3),), 2))
+    bench._journal.sync()
+    bench.release_replies()
+    assert [type(word) for word in desk.told] == [Opened, Alive]
 
 
 def test_two_arbiters_never_have_one_folder(tmp_path: Path) -> None:

@@ -110,10 +110,9 @@ ARBITRATES = Signature(
 )
 
 
-def test_who_holds_leases_is_connected_to_one_arbiter_whose_death_ends_the_run() -> None:
-    """It has no journal on a disk, and would know nothing of what it had granted."""
+def test_who_holds_leases_is_connected_to_one_arbiter_that_is_started_again_when_it_dies() -> None:
     spec = completed(pipeline("left", "right"), {"left": LEASES, "right": LEASES})
-    assert spec.daemons[-1] == DaemonSpec(name="arbiter", process="arbiter", run=ARBITER, on_error="shutdown")
+    assert spec.daemons[-1] == DaemonSpec(name="arbiter", process="arbiter", run=ARBITER, on_error="restart")
     assert spec.daemons[-1].is_system
     assert entries(spec) == [
         "left-leases: left.leases -> arbiter.clients",

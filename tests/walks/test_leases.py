@@ -12,6 +12,7 @@ import pytest
 from geartrain import LeaseArbiter, Pipeline
 from geartrain.engine.launcher import Launcher
 from geartrain.errors import BadValue
+from geartrain.faces.lease import story
 from tests.walks.leasing import Arm, Doomed, Frozen, Next
 
 PATIENCE_S = 40
@@ -86,14 +87,15 @@ async def test_a_holder_that_is_killed_holds_nothing_any_more(anyio_backend: Loo
     assert ("out", "arm0") in told
 
 
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "of the pipeline"])
 async def test_an_arbiter_that_is_killed_over_and_over_gives_the_cell_to_one_at_a_time(
-    anyio_backend: Loop, tmp_path: Path
+    anyio_backend: Loop, tmp_path: Path, declared: bool
 ) -> None:
-    pytest.importorskip("google_crc32c", reason="a journal on a disk needs geartrain[journal]")
     ledger = tmp_path / "ledger"
     pipeline = arms(anyio_backend, ledger, 3, times=15, stay_s=0.03)
-    config = {"directory": str(tmp_path / "journal"), "grace": 0.1}
-    pipeline.add(LeaseArbiter, name="arbiter", on_error="restart", config=config)
+    if declared:
+        config = {"directory": str(tmp_path / "journal"), "grace": 0.1}
+        pipeline.add(LeaseArbiter, name="arbiter", on_error="restart", config=config)
     killed = 0
 
     async def kill(launcher: Launcher) -> None:
@@ -110,6 +112,15 @@ async def test_an_arbiter_that_is_killed_over_and_over_gives_the_cell_to_one_at_
     assert killed > 2
     found = visits(ledger)
     assert sorted(who for who, _ in found) == sorted(["arm0", "arm1", "arm2"] * 15)
+    assert "lost" not in [what for what, *_ in entries(ledger)]
+
+
+async def test_the_arbiter_of_a_pipeline_leaves_its_journal_with_the_logs_of_the_run(
+    anyio_backend: Loop, tmp_path: Path
+) -> None:
+    launcher = await run(arms(anyio_backend, tmp_path / "ledger", 1, times=1, stay_s=0.0))
+    lines = story(launcher.brief.state / "arbiter.leases", "workcell")
+    assert [line.what for line in lines] == ["granted", "released"]
 
 
 async def test_a_holder_that_is_frozen_for_twice_its_time_writes_nothing_when_it_wakes(

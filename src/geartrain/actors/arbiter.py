@@ -31,6 +31,7 @@ from geartrain.errors import BadValue, ChannelClosed, GeartrainError, JournalDam
 from geartrain.ports.clock import Clock, WallClock
 from geartrain.ports.journal import Journal, MemoryJournal
 from geartrain.ports.lease_audit import AuditLog
+from geartrain.ports.run_memory import RunMemory
 from geartrain.rules.lease import State, Terms, decide
 from geartrain.rules.lease_ledger import Ledger, decode, decode_snapshot, encode, encode_snapshot, fold_into
 from geartrain.rules.lease_words import Asked, Audit, Begin, Close, Command, Hello, Open, Opened, Refusal, Tick, Told
@@ -46,6 +47,9 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 class Desk:
     """Where one client is served: its session, and what it has no room to be told of yet."""
+
+    # Whether the first that it is told is that this is a new life.
+    is_greeted = True
 
     def __init__(self, client: LeaseClient) -> None:
         self.client = client
@@ -90,6 +94,8 @@ class Desk:
 
 class CallersDesk(Desk):
     """Where one is served who has come over the socket: a command, for a moment."""
+
+    is_greeted = False
 
     def __init__(self, stream: anyio.abc.SocketStream) -> None:
         self.session = 0
@@ -153,6 +159,9 @@ class Bench:
             if desk.session and asked.secret != desk.secret:
                 self.leave(desk)
             desk.secret = asked.secret
+        elif not desk.session and desk.is_greeted:
+            # It was said to a former life. Who hears of this one says again what has had no answer.
+            return
         elif not desk.session or asked.session != desk.session:
             n = getattr(asked, "n", 0)
             said = f"session {asked.session} is not open on this channel; open one"
@@ -201,8 +210,10 @@ class Bench:
 class LeaseArbiter(Daemon):
     """The arbiter of a pipeline. `clients` are those who take `Leases`; the pipeline connects them.
 
-    Without a `directory` leases are known as long as it lives, and no longer. `budgets` are how many of a class there
-    may be at once; `grace` is how many seconds a lease is kept beyond its time, for a holder that counts less exactly.
+    Its journal is in `directory`; without one in the folder of the run's state, as `<its name>.leases`, and where a
+    run has no folder, in the memory of its process, for the lives that it has there. `budgets` are how many of a class
+    there may be at once; `grace` is how many seconds a lease is kept beyond its time, for a holder that counts less
+    exactly.
     """
 
     def __init__(
@@ -212,19 +223,28 @@ class LeaseArbiter(Daemon):
         budgets: Mapping[str, int] | None = None,
         grace: float = 0.5,
         case: Case = "fold",
+        memory: RunMemory | None = None,
     ) -> None:
         self.clients = clients or []
         self.directory = directory
+        self.memory = memory
         self.terms = Terms(case=case, grace_ns=round(grace * 1e9), budgets=dict(budgets or {}))
 
     def open_journal(self) -> tuple[str, Journal]:
         """Its own, for this life, and how it is known again in the next. Whoever has another kind overrides this."""
         if self.directory is None:
-            return f"in memory {new_number():x}", MemoryJournal()
+            return self._remembered()
         # Only who keeps leases on a disk needs what the journal needs.
         from geartrain.ports.file_journal import FileJournal
 
         return str(self.directory), FileJournal(self.directory)
+
+    def _remembered(self) -> tuple[str, Journal]:
+        """What a former life of this process has left to whoever serves the same clients."""
+        left: list[tuple[str, MemoryJournal]] = self.clients[0].left if self.clients else []
+        known, journal = left.pop() if left else (f"in memory {new_number():x}", MemoryJournal())
+        left.append((known, journal.reopened()))
+        return left[-1]
 
     async def _opened(self, ctx: Context) -> tuple[str, Journal]:
         """A command that writes the journal for a moment is waited for."""
@@ -238,6 +258,8 @@ class LeaseArbiter(Daemon):
             await ctx.clock.sleep(0.01)
 
     async def run(self, ctx: Context) -> None:
+        if self.directory is None and self.memory is not None:
+            self.directory = self.memory.state / f"{ctx.name}.leases"
         known, journal = await self._opened(ctx)
         try:
             for said in journal.said:
@@ -338,10 +360,13 @@ async def _keep_journal(bench: Bench, journal: Journal, log: AuditLog | None) ->
                 await journal.committed(journal.revision)
             bench.release_replies()
             bench.write_audit(log)
-            if journal.revision - kept >= _SNAPSHOT_EVERY and not isinstance(journal, MemoryJournal):
+            if journal.revision - kept >= _SNAPSHOT_EVERY:
                 kept = bench.state.revision
                 state = encode_snapshot(bench.state.ledger.snapshot())
-                await anyio.to_thread.run_sync(partial(journal.snapshot, kept, state))
+                if isinstance(journal, MemoryJournal):
+                    journal.snapshot(kept, state)
+                else:
+                    await anyio.to_thread.run_sync(partial(journal.snapshot, kept, state))
         await bench.decided.wait()
 
 

@@ -14,8 +14,9 @@ and is asked again what it has not answered; by the number of a request it knows
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
@@ -67,6 +68,9 @@ from geartrain.rules.lease_words import (
 )
 from geartrain.rules.pipeline import MAXSIZE
 from geartrain.rules.regions import canonical
+
+if TYPE_CHECKING:
+    from geartrain.ports.journal import MemoryJournal
 
 _GONE = (ChannelClosed, EndOfStream, PeerLost, PeerRefused, WireError)
 _DAY_S = 86_400.0
@@ -490,11 +494,15 @@ class Leases:
 
 @dataclass(frozen=True, slots=True)
 class LeaseClient:
-    """The arbiter's ends of the pair: what one daemon asks, and by which it is told."""
+    """The arbiter's ends of the pair: what one daemon asks, and by which it is told.
+
+    `left` is what an arbiter of this process without a folder leaves to its next life.
+    """
 
     asks: ReceiveStream[Asked]
     tells: SendStream[Told]
     name: str = ""
+    left: "list[tuple[str, MemoryJournal]]" = field(default_factory=list, compare=False, repr=False)
 
     async def aclose(self) -> None:
         """Nothing more is asked, and nothing more told. Never waits."""

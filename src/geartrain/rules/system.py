@@ -79,8 +79,7 @@ def _timed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineS
 def _leased(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineSpec:
     """With an arbiter, if somebody asks for leases, and with a channel to it for each port that does.
 
-    One that is made here has no folder for a journal, and would have forgotten everything when it is started again: so
-    its death ends the run. Who declares one with a `directory` may have it restarted.
+    One that dies is started again: it knows what it had granted, by its journal in the run's folder (ADR 39).
     """
     asking = [here for here, port in _unconnected(spec, signatures) if port.asks_arbiter]
     arbiter = _arbiter_of(spec, signatures)
@@ -89,7 +88,7 @@ def _leased(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> Pipeline
     daemons = spec.daemons
     if arbiter is None:
         arbiter = _free_name(spec, _ARBITER_NAME)
-        daemons = (*daemons, DaemonSpec(name=arbiter, process=arbiter, run=ARBITER))
+        daemons = (*daemons, DaemonSpec(name=arbiter, process=arbiter, run=ARBITER, on_error="restart"))
     return _connected(spec, daemons, asking, PortRef(arbiter, CLIENTS))
 
 
