@@ -18,7 +18,19 @@ from geartrain.errors import GeartrainError, JournalDamaged, JournalStopped, in_
 from geartrain.faces.lease import story
 from geartrain.ports.journal import Journal, MemoryJournal
 from geartrain.rules.lease import Terms
-from geartrain.rules.lease_words import Acquire, Alive, Claim, Grant, Open, Opened, Refusal, Release, Renew, Shown
+from geartrain.rules.lease_words import (
+    Acquire,
+    Alive,
+    Claim,
+    Evict,
+    Grant,
+    Open,
+    Opened,
+    Refusal,
+    Release,
+    Renew,
+    Shown,
+)
 
 Loop = Literal["asyncio", "trio"]
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -389,6 +401,42 @@ def test_with_a_directory_who_was_refused_and_why_can_be_read_afterwards(loop: L
     lines = story(tmp_path / "leases", "cell")
     assert [line.what for line in lines] == ["granted", "refused", "released"]
     assert "conflict: it is taken" in lines[1].said
+
+
+Talk = Callable[[Leases, Leases], Coroutine[Any, Any, None]]
+
+
+def talk(loop: Loop, body: Talk, **how: Any) -> None:
+    """Two daemons talk to one arbiter, in real time."""
+
+    async def main() -> None:
+        async with Supervisor() as supervisor:
+            pairs = [open_leases(name=name) for name in ("left", "right")]
+            supervisor.add(LeaseArbiter([pair.client for pair in pairs], **how))
+            with anyio.fail_after(20):
+                await body(pairs[0].leases, pairs[1].leases)
+            await supervisor.stop()
+
+    anyio.run(main, backend=loop)
+
+
+@both_loops
+def test_what_is_held_for_a_moment_starts_no_task_and_what_is_held_for_longer_is_kept(loop: Loop) -> None:
+    async def body(left: Leases, right: Leases) -> None:
+        async with left.hold("cell") as first:
+            pass
+        tasks = len(anyio.get_running_tasks())
+        async with right.hold("cell/arm"):
+            pass
+        with pytest.raises(LeaseLost, match="evicted"):
+            async with left.hold("cell") as lease:
+                now = len(anyio.get_running_tasks())
+                await right._say(Evict(right._session, 77, lease.lease))
+                await anyio.sleep_forever()
+        assert now == tasks
+        assert lease.token > first.token
+
+    talk(loop, body)
 
 
 # -- what is durable, and what is said of it --------------------------------------------------------------------------

@@ -156,6 +156,7 @@ async def test_a_few_records_on_a_quick_disk_are_synced_in_the_loop_and_others_i
     for number in range(records):
         journal.append(payload(number))
     journal.took_ns = took_ns
+    assert journal.sync_if_quick() == in_the_loop == (journal.durable == records)
     await journal.committed(records)
     assert (threads == {threading.get_ident()}) == in_the_loop
     assert len(threads) == 1

@@ -140,6 +140,9 @@ class Bench:
         # The last of it, until it is written down.
         self.audit: deque[Audit] = deque(maxlen=1000)
         self.decided = Bell()
+        # Rung when something runs out sooner than is waited for.
+        self.sooner = Bell()
+        self.waited_for_ns: int | None = None
         self._journal = journal
         self._clock = clock
         self._desks: dict[int, Desk] = {}
@@ -192,6 +195,9 @@ class Bench:
                 self._pending.append((self.state.revision, whose, reply))
         self.audit.extend(outcome.audit)
         self.decided.ring()
+        next_ns = self.state.next_ns()
+        if next_ns is not None and (self.waited_for_ns is None or next_ns < self.waited_for_ns):
+            self.sooner.ring()
 
     def release_replies(self) -> None:
         """Tell what is durable now."""
@@ -338,14 +344,14 @@ async def _serve_caller(bench: Bench, stream: anyio.abc.SocketStream) -> None:
 async def _keep_time(bench: Bench, clock: Clock) -> None:
     """What runs out does so at its time, also when nobody asks for anything."""
     while True:
-        next_ns = bench.state.next_ns()
+        next_ns = bench.waited_for_ns = bench.state.next_ns()
         if next_ns is None:
-            await bench.decided.wait()
+            await bench.sooner.wait()
         elif next_ns <= clock.now_ns():
             bench.decide(Tick(), None)
         else:
             with clock.move_on_after((next_ns - clock.now_ns()) / 1e9):
-                await bench.decided.wait()
+                await bench.sooner.wait()
 
 
 async def _keep_journal(bench: Bench, journal: Journal, log: AuditLog | None) -> None:
@@ -356,7 +362,8 @@ async def _keep_journal(bench: Bench, journal: Journal, log: AuditLog | None) ->
             if isinstance(journal, MemoryJournal):
                 # It waits for nothing, and virtual time knows nothing of threads.
                 journal.sync()
-            else:
+            elif not journal.sync_if_quick():
+                # Whoever had something to say when this task was woken has said it: that was one round of the loop ago.
                 await journal.committed(journal.revision)
             bench.release_replies()
             bench.write_audit(log)

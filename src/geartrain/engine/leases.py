@@ -14,7 +14,9 @@ and is asked again what it has not answered; by the number of a request it knows
 
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,7 @@ from geartrain.errors import (
     WouldBlock,
 )
 from geartrain.ports.clock import Clock, WallClock
+from geartrain.ports.parking import Alarm, call_later
 from geartrain.rules.checks import number, one_of, whole
 from geartrain.rules.deadlines import ns_rounded_up
 from geartrain.rules.lease_words import (
@@ -76,6 +79,8 @@ _GONE = (ChannelClosed, EndOfStream, PeerLost, PeerRefused, WireError)
 _DAY_S = 86_400.0
 # A holder stops this much before its time: clocks of one machine do not differ, rounding does.
 _EARLY = 100
+# Who holds a lease for longer than this has a task that renews it.
+_MOMENT_S = 0.002
 
 _wall = WallClock()
 
@@ -126,6 +131,8 @@ class Hold:
         self._leases = leases
         self._make = make
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._alarm: Alarm | None = None
+        self._has_keeper = False
         self._guard = anyio.CancelScope()
         self._lease: Lease | None = None
 
@@ -135,7 +142,7 @@ class Hold:
         lease = self._lease = await self._leases.acquire(self._make)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        start_in_turn(self._tasks, self._keep, lease)
+        self._keep_soon(lease)
         self._guard.__enter__()
         return lease
 
@@ -146,7 +153,10 @@ class Hold:
         assert self._tasks is not None
         # What the guard has cancelled is told as a loss; any other error goes through as it is, not in a group.
         caught = self._guard.__exit__(kind, error, trace)
-        self._tasks.cancel_scope.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._has_keeper:
+            self._tasks.cancel_scope.cancel()
         is_cancelled = error is not None and not caught and isinstance(error, anyio.get_cancelled_exc_class())
         try:
             await self._tasks.__aexit__(*((kind, error, trace) if is_cancelled else (None, None, None)))
@@ -156,6 +166,23 @@ class Hold:
             said = f"lease {self._lease.lease} on {', '.join(self._lease.regions)} has ended: {self._lease.why}"
             raise LeaseLost(f"{said}; look at what it was to protect, and acquire it anew", self._lease.why)
         return None
+
+    def _keep_soon(self, lease: Lease) -> None:
+        """What is held for a moment only needs no task: that costs as much as to ask for the lease.
+
+        Virtual time does not pass in such a moment.
+        """
+        if self._leases.is_in_real_time:
+            # Whose the task is, is a variable of the context.
+            start = partial(copy_context().run, self._start_keeper, lease)
+            self._alarm = call_later(min(_MOMENT_S, lease.ttl_ns / 1e10), start)
+        else:
+            self._start_keeper(lease)
+
+    def _start_keeper(self, lease: Lease) -> None:
+        assert self._tasks is not None
+        self._has_keeper = True
+        start_in_turn(self._tasks, self._keep, lease)
 
     async def _keep(self, lease: Lease) -> None:
         await self._leases.keep(lease)
@@ -206,6 +233,10 @@ class Leases:
 
     def __str__(self) -> str:
         return f"channel {self._name!r}" if self._name else "the channels of an arbiter"
+
+    @property
+    def is_in_real_time(self) -> bool:
+        return isinstance(self._clock, WallClock)
 
     # -- what a daemon does
 
@@ -322,6 +353,8 @@ class Leases:
         word = self._asked[n] = make(self._session, n)
         try:
             await self._say(word)
+            if not isinstance(word, Acquire | SetMode) or 3 * word.wait_ns < self._session_ttl_ns:
+                await self._listen(lambda: n in self._answers)
             while n not in self._answers:
                 # Who waits for long must say now and then that it is still there.
                 beat_ns = self._clock.now_ns() + self._session_ttl_ns // 3

@@ -81,6 +81,13 @@ class Journal(ABC):
             else:
                 await self._sync_for_all()
 
+    def sync_if_quick(self) -> bool:
+        """Make all durable here and now, if that takes no longer than to let a thread do it; else False."""
+        if self._syncing is not None or self.revision - self.durable > FEW or self.took_ns >= QUICK_NS:
+            return False
+        self.sync()
+        return True
+
     def check_snapshot(self, revision: int) -> None:
         """Whether a snapshot of this revision can be the next."""
         least = self.state.revision if self.state else 0
