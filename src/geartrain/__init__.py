@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from geartrain.errors import JournalStopped as JournalStopped
     from geartrain.errors import LeaseLost as LeaseLost
     from geartrain.errors import LeaseRefused as LeaseRefused
+    from geartrain.errors import Livelock as Livelock
     from geartrain.errors import NotHeld as NotHeld
     from geartrain.errors import PeerLost as PeerLost
     from geartrain.errors import PeerRefused as PeerRefused
@@ -134,6 +135,7 @@ _ROOMS = {
         "ChannelInUse",
         "DaemonError",
         "Deadlock",
+        "Livelock",
         "EndOfStream",
         "Fault",
         "Fenced",

@@ -88,6 +88,14 @@ class Deadlock(GeartrainError):
     """Nothing is left to do in virtual time, yet daemons wait for what cannot come any more."""
 
 
+class Livelock(GeartrainError):
+    """Virtual time does not pass: in one instant daemons keep each other awake. `awake` are their names."""
+
+    def __init__(self, message: str, awake: Sequence[str]) -> None:
+        super().__init__(message)
+        self.awake = tuple(awake)
+
+
 class BadReply(GeartrainError, RuntimeError):
     """A batch was answered with another number of responses than it had requests."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from geartrain import Clock, Context, Deadlock, SimClock, Supervisor, WallClock, daemon, open_channel, simulate
 from geartrain.engine.ends import Channel
-from geartrain.errors import BadType, BadValue
+from geartrain.errors import BadType, BadValue, Livelock, NotInUse
 
 Scenario = Callable[[], Awaitable[object]]
 
@@ -638,3 +638,85 @@ async def test_log_records_carry_virtual_time(caplog: pytest.LogCaptureFixture) 
     records = [record for record in caplog.records if record.name == "geartrain.talker"]
     times = [(record.getMessage(), vars(record)["sim_time"]) for record in records]
     assert times == [("first", 100.0), ("second", -1.0)]
+
+
+# -- microsteps -------------------------------------------------------------------------------------------------------
+
+
+async def test_with_microsteps_a_sleep_of_no_length_goes_on_in_the_next_microstep() -> None:
+    clock, seen = SimClock(microsteps=True), list[tuple[str, int, int]]()
+
+    async def sleeper(ctx: Context, name: str) -> None:
+        for seconds in (0, 0, 1, 0):
+            await ctx.clock.sleep(seconds)
+            seen.append((name, *clock.instant))
+
+    async with Supervisor(clock=clock) as sup:
+        for name in "ba":
+            sup.spawn(sleeper, name, name=name)
+        await clock.advance(2)
+    instants = [(0, 1), (0, 2), (1_000_000_000, 0), (1_000_000_000, 1)]
+    assert seen == [(name, t_ns, k) for t_ns, k in instants for name in "ab"]
+    assert clock.instant == (2_000_000_000, 0)
+
+
+async def test_with_microsteps_daemons_start_in_the_order_of_their_names() -> None:
+    clock, started = SimClock(microsteps=True), list[str]()
+
+    async def starter(_: Context, name: str) -> None:
+        started.append(name)
+
+    async with Supervisor(clock=clock) as sup:
+        for name in ("late", "early", "middle"):
+            sup.spawn(starter, name, name=name)
+        await clock.run()
+    assert started == ["early", "late", "middle"]
+
+
+async def test_whoever_drives_is_told_when_daemons_keep_each_other_awake_in_one_instant() -> None:
+    clock = SimClock(microsteps=True, livelock_after=200)
+
+    async def poller(ctx: Context) -> None:
+        while True:
+            await ctx.clock.sleep(0)
+
+    async with Supervisor(clock=clock) as sup:
+        sup.spawn(lambda ctx: ctx.clock.sleep(1), name="sleeper")
+        await clock.advance(1)
+        sup.spawn(poller, name="restless")
+        with pytest.raises(Livelock, match=r"t=1 s there were 200 microsteps.*restless") as met:
+            await clock.run()
+        await sup.stop(grace=0)
+    assert met.value.awake == ("restless",)
+
+
+async def test_a_clock_without_microsteps_has_one_microstep_only() -> None:
+    clock = SimClock()
+    await clock.advance(1)
+    assert clock.instant == (1_000_000_000, 0)
+
+
+async def test_a_clock_with_microsteps_is_refused_where_time_is_at_work_already() -> None:
+    first = SimClock(microsteps=True)
+    await first.advance(1)
+    with pytest.raises(NotInUse, match="must be the only one"):
+        SimClock(microsteps=True)
+    with pytest.raises(NotInUse, match="another clock cannot be driven"):
+        await SimClock().advance(1)
+
+
+async def test_a_hold_keeps_the_microstep_open() -> None:
+    clock, seen = SimClock(microsteps=True), list[tuple[int, int]]()
+
+    async def holder(ctx: Context) -> None:
+        async with ctx.clock.hold():
+            await anyio.sleep(0.01)
+            seen.append(clock.instant)
+        await ctx.clock.sleep(0)
+        seen.append(clock.instant)
+
+    async with Supervisor(clock=clock) as sup:
+        sup.spawn(holder)
+        sup.spawn(lambda ctx: ctx.clock.sleep(0), name="other")
+        await clock.advance(1)
+    assert seen == [(0, 0), (0, 1)]

@@ -25,7 +25,7 @@ from geartrain.engine.signal import Signal
 from geartrain.errors import BadType, BadValue, DaemonError, NotInUse
 from geartrain.ports.clock import Clock, SimClock, WallClock
 from geartrain.ports.observer import Observer, current_watch
-from geartrain.ports.parking import here, here_in_turns, take_turn
+from geartrain.ports.parking import here, take_turn
 from geartrain.ports.turns import Wait, current_owner
 from geartrain.rules.budgets import Budgets, in_ns
 from geartrain.rules.checks import number, one_of
@@ -167,8 +167,11 @@ class Supervisor:
         spot = here()
         turn: Wait | None = None
         if spot.turns is not None:
-            # The place in the queue is taken here: the order of start is the order of `add`, on every loop.
+            # The place in the queue is taken here: the order of start is the order of `add`, on every loop. With
+            # microsteps it is that of the names, so the wait is the daemon's own.
+            myself = current_owner.set(hosted)
             turn = spot.park()
+            current_owner.reset(myself)
             turn.wake()
         self._tasks.start_soon(self._host, hosted, turn, name=hosted.name)
 
@@ -178,7 +181,7 @@ class Supervisor:
         if self._tasks is not None or self._closed:
             raise NotInUse("this supervisor's block has been entered before; make a new Supervisor")
         if isinstance(self._clock, SimClock):
-            here_in_turns()
+            self._clock.take_part()
         self._tasks = await anyio.create_task_group().__aenter__()
         self._reporter.up()
         for hosted in self._hosted.values():

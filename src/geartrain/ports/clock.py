@@ -17,15 +17,16 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 import anyio
 
-from geartrain.errors import BadType, BadValue, Deadlock
+from geartrain.errors import BadType, BadValue, Deadlock, Livelock
 from geartrain.ports.observer import Guard, Watch, current_watch
-from geartrain.ports.parking import here_in_turns, loop_is_running, take_turn
+from geartrain.ports.parking import Here, here_in_turns, loop_is_running, take_turn
 from geartrain.ports.sleepers import sleep_until_ns
 from geartrain.ports.turns import Turns
 from geartrain.rules import grid
 from geartrain.rules.checks import number, one_of, whole
 from geartrain.rules.deadlines import ns_rounded_up
 from geartrain.rules.deadlock import Waiting, stuck
+from geartrain.rules.microsteps import LIMIT, Microsteps
 from geartrain.rules.timestep import Timeline
 
 First = Literal["now", "after"]
@@ -110,17 +111,38 @@ class WallClock:
 
 
 class SimClock:
-    """Virtual time, exact: sleepers wake in the order (deadline, registration), one at a time, each until quiet."""
+    """Virtual time, exact: sleepers wake in the order (deadline, registration), one at a time, each until quiet.
 
-    def __init__(self, t0: float = 0.0, *, settle_rounds: int = 8) -> None:
+    With `microsteps=True` what a daemon does in one microstep of an instant is seen by others in the next, so that a
+    run does not depend on the order in which anybody was woken, nor on where a daemon lives (`engine/simulated.py`).
+    Then it is the only clock of its loop, and no instant has more than `livelock_after` microsteps.
+    """
+
+    def __init__(
+        self,
+        t0: float = 0.0,
+        *,
+        settle_rounds: int = 8,
+        microsteps: bool = False,
+        livelock_after: int = LIMIT,
+    ) -> None:
         """`settle_rounds` is accepted for programs that tuned it elsewhere; there is no such budget here."""
         if math.isinf(number("SimClock t0", t0)):
             raise BadValue(f"SimClock t0 must be finite, got {t0!r}")
         whole("settle_rounds", settle_rounds, least=1)
+        whole("livelock_after", livelock_after, least=1)
         self._timeline = Timeline(_ns(t0))
+        self._microsteps = self._new_microsteps(livelock_after) if microsteps else None
         self._drivers = 0
         if loop_is_running():
-            here_in_turns()
+            self.take_part()
+
+    def _new_microsteps(self, limit: int) -> Microsteps:
+        return Microsteps(self._timeline, limit)
+
+    def take_part(self) -> tuple[Here, Turns]:
+        """From now on the waits of the running loop take turns."""
+        return here_in_turns(self._microsteps)
 
     def __repr__(self) -> str:
         return f"<SimClock at {self.now():g} s, {len(self._timeline)} waiting>"
@@ -129,6 +151,15 @@ class SimClock:
     def driven(self) -> bool:
         """Whether somebody lets this clock's time pass now."""
         return self._drivers > 0
+
+    @property
+    def has_microsteps(self) -> bool:
+        return self._microsteps is not None
+
+    @property
+    def instant(self) -> tuple[int, int]:
+        """The time in whole nanoseconds, and the microstep; without microsteps there is one only."""
+        return self._timeline.now_ns, 0 if self._microsteps is None else self._microsteps.k
 
     def now(self) -> float:
         return self._timeline.now_ns / 1e9
@@ -147,7 +178,7 @@ class SimClock:
         await self.wait_until_ns(_ns(deadline))
 
     async def wait_until_ns(self, deadline_ns: int) -> None:
-        spot, _ = here_in_turns()
+        spot, _ = self.take_part()
         if deadline_ns <= self._timeline.now_ns:
             await take_turn()
             return
@@ -177,7 +208,7 @@ class SimClock:
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
-        _, turns = here_in_turns()
+        _, turns = self.take_part()
         self._timeline.holds += 1
         try:
             yield
@@ -208,7 +239,7 @@ class SimClock:
             raise Deadlock(f"at t={self.now():g} s nothing is left to do, yet these daemons wait in vain:{lines}")
 
     async def _drive(self, until_ns: int | None) -> Turns:
-        spot, turns = here_in_turns()
+        spot, turns = self.take_part()
         arrival = spot.park()
         drive = turns.agenda.drive(self._timeline, until_ns, arrival)
         turns.arm()
@@ -218,10 +249,21 @@ class SimClock:
         finally:
             self._drivers -= 1
             turns.agenda.give_up(drive)
+        if drive.livelock is not None:
+            raise self._livelock(drive.livelock)
         return turns
 
+    def _livelock(self, awake: tuple[str, ...]) -> Livelock:
+        t_ns, k = self.instant
+        return Livelock(
+            f"time does not pass: at t={t_ns / 1e9:g} s there were {k} microsteps, and still somebody went on; awake "
+            f"were {', '.join(awake) or 'tasks of no daemon'}. Let one of them sleep; or, where so much is really done "
+            "in one instant, give SimClock a larger livelock_after",
+            awake,
+        )
+
     async def _sleep_forever(self) -> None:
-        await here_in_turns()[0].park().wait()
+        await self.take_part()[0].park().wait()
 
     @contextmanager
     def _cancelling(self, scope: anyio.CancelScope, seconds: float) -> Iterator["_Timeout"]:
@@ -233,8 +275,8 @@ class SimClock:
         if seconds == math.inf:
             yield timeout
             return
-        _, turns = here_in_turns()
-        timer = self._timeline.add(self._timeline.now_ns + _ns(seconds), turns.agenda.number(), timeout)
+        _, turns = self.take_part()
+        timer = self._timeline.add(self._timeline.now_ns + _ns(seconds), turns.number(), timeout)
         try:
             yield timeout
         finally:

@@ -14,6 +14,7 @@ import anyio
 
 from geartrain.ports.linger import Linger
 from geartrain.ports.turns import Subject, Turns, Wait
+from geartrain.rules.timestep import Number
 
 # How often a loop that is not ours is asked whether the last worker thread is home: nothing announces it.
 _THREADS_POLL_S = 0.001
@@ -24,8 +25,14 @@ class AsyncioWait(Wait):
 
     __slots__ = ("_future",)
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns | None, subject: Subject | None) -> None:
-        super().__init__(turns, subject)
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        turns: Turns | None,
+        subject: Subject | None,
+        number: Number | None = None,
+    ) -> None:
+        super().__init__(turns, subject, number)
         self._future: asyncio.Future[None] = loop.create_future()
 
     def release(self) -> bool:
@@ -38,7 +45,7 @@ class AsyncioWait(Wait):
         await self._future
 
     def _another(self) -> "AsyncioWait":
-        return AsyncioWait(self._future.get_loop(), self._turns, self.subject)
+        return AsyncioWait(self._future.get_loop(), self._turns, self.subject, self.number)
 
 
 wait_on = AsyncioWait

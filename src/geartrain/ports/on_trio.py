@@ -18,6 +18,7 @@ import trio
 
 from geartrain.ports.linger import LIMIT_NS, Linger
 from geartrain.ports.turns import Subject, Turns, Wait
+from geartrain.rules.timestep import Number
 
 _THREADS_POLL_S = 0.001
 
@@ -29,8 +30,10 @@ class TrioWait(Wait):
 
     __slots__ = ("_over", "_task")
 
-    def __init__(self, _token: object, turns: Turns | None, subject: Subject | None) -> None:
-        super().__init__(turns, subject)
+    def __init__(
+        self, _token: object, turns: Turns | None, subject: Subject | None, number: Number | None = None
+    ) -> None:
+        super().__init__(turns, subject, number)
         self._over = False
         self._task: trio.lowlevel.Task | None = None
 
@@ -49,7 +52,7 @@ class TrioWait(Wait):
         await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def _another(self) -> "TrioWait":
-        return TrioWait(None, self._turns, self.subject)
+        return TrioWait(None, self._turns, self.subject, self.number)
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._over = True

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from geartrain.errors import NotInUse
 from geartrain.ports.turns import Subject, Turns, Wait
 from geartrain.rules.checks import one_of
+from geartrain.rules.microsteps import Microsteps
 
 
 class FdWatch(Protocol):
@@ -134,11 +135,13 @@ def watch_fd(fd: int, look: Callable[[], bool], *, is_answer: bool = True) -> Fd
     return spot.ways.watch(spot.loop, fd, look, is_answer)
 
 
-def here_in_turns() -> tuple[Here, Turns]:
-    """The running loop; from the first call on, its waits take turns."""
+def here_in_turns(microsteps: Microsteps | None = None) -> tuple[Here, Turns]:
+    """The running loop; from the first call on, its waits take turns, within these microsteps if there are any."""
     spot = here()
     if spot.turns is None:
         spot.turns = _turns_of[spot.loop] = spot.ways.new_turns(spot.loop)
+    if microsteps is not None:
+        spot.turns.adopt(microsteps)
     return spot, spot.turns
 
 
@@ -159,9 +162,7 @@ async def take_turn() -> None:
     if spot.turns is None:
         await spot.ways.checkpoint()
     else:
-        wait = spot.park()
-        wait.wake()
-        await wait.wait()
+        await spot.park().rest()
 
 
 def loop_is_running() -> bool:

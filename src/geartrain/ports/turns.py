@@ -10,7 +10,8 @@ is quiet the agenda releases one. What is woken, and in which order, is then the
     ...                      |      agenda.wake(wait) <------------   another task: wait.wake()
                              `----  step(): release one  <---------   quiet
 
-How a loop knows that it is quiet is the business of `on_asyncio` and `on_trio`.
+How a loop knows that it is quiet is the business of `on_asyncio` and `on_trio`. A `SimClock` with microsteps brings an
+agenda of its own along.
 """
 
 import logging
@@ -22,8 +23,11 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
+from geartrain.errors import NotInUse
 from geartrain.rules.deadlock import Waiting
-from geartrain.rules.timestep import Agenda
+from geartrain.rules.effects import Effect
+from geartrain.rules.microsteps import Apply, Microsteps
+from geartrain.rules.timestep import Agenda, Number
 
 _log = logging.getLogger("geartrain.turns")
 
@@ -56,12 +60,13 @@ class Wait(ABC):
 
     __slots__ = ("__weakref__", "_turns", "_woken", "number", "owner", "subject")
 
-    def __init__(self, turns: "Turns | None", subject: Subject | None) -> None:
+    def __init__(self, turns: "Turns | None", subject: Subject | None, number: Number | None = None) -> None:
+        """With a number it is the way out of the wait that had this number."""
         self._turns = turns
         self._woken = False
         if turns is not None:
             self.subject = subject
-            self.number = turns.agenda.number()
+            self.number: Number = turns.number() if number is None else number
             self.owner = current_owner.get()
 
     @abstractmethod
@@ -84,6 +89,13 @@ class Wait(ABC):
             self.release()
         else:
             self._turns.wake(self)
+
+    async def rest(self) -> None:
+        """A sleep of no length, under turns."""
+        assert self._turns is not None
+        self._woken = True
+        self._turns.rest(self)
+        await self.wait()
 
     async def wait(self) -> None:
         """Return when woken. Cancelled, it did nothing, and leaves in the turn of its number."""
@@ -111,18 +123,43 @@ class Turns:
     """The agenda of one loop, and what it needs to know of the loop to work it off."""
 
     def __init__(self, arm: "Callable[[Turns], None]") -> None:
-        self.agenda = Agenda()
+        self.agenda: Agenda | Microsteps = Agenda()
         self.waits: dict[Wait, None] = {}
         self._arm = arm
         self._rounds = 0
         self._warned = False
         self._threads = anyio.to_thread.current_default_thread_limiter()
 
+    def adopt(self, microsteps: Microsteps) -> None:
+        """From now on the waits of this loop take turns within microsteps."""
+        if self.agenda is microsteps:
+            return
+        if self.waits or self.agenda.driven or isinstance(self.agenda, Microsteps):
+            raise NotInUse(
+                "virtual time is at work on this loop already, and a SimClock with microsteps must be the only one: "
+                "make it first of all, and give it to all who need a clock"
+            )
+        self.agenda = microsteps
+
+    def number(self) -> Number:
+        owner = current_owner.get()
+        return self.agenda.number("" if owner is None else owner.name)
+
     def wake(self, wait: Wait) -> None:
         self.agenda.wake(wait)
         self._arm(self)
 
-    def leave(self, number: int, wait: Wait) -> None:
+    def rest(self, wait: Wait) -> None:
+        self.agenda.rest(wait)
+        self._arm(self)
+
+    def post(self, effect: Effect, apply: Apply) -> None:
+        """Say something to the other end of a channel, to be heard in the next microstep."""
+        assert isinstance(self.agenda, Microsteps)
+        self.agenda.post(effect, apply)
+        self._arm(self)
+
+    def leave(self, number: Number, wait: Wait) -> None:
         self.agenda.leave(number, wait)
         self._arm(self)
 

@@ -15,6 +15,9 @@ import itertools
 from collections import deque
 from typing import Protocol
 
+# What orders waits: counted over all of them, or, with microsteps, for each daemon.
+Number = int | tuple[str, int]
+
 
 class Waiter(Protocol):
     """Somebody who waits. `release` lets it go on; False says that it has already left."""
@@ -39,13 +42,13 @@ class Timeline:
     def __init__(self, now_ns: int) -> None:
         self.now_ns = now_ns
         self.holds = 0
-        self._heap: list[tuple[int, int, Timer]] = []
+        self._heap: list[tuple[int, Number, Timer]] = []
         self._cancelled = 0
 
     def __len__(self) -> int:
         return len(self._heap) - self._cancelled
 
-    def add(self, due_ns: int, number: int, waiter: Waiter) -> Timer:
+    def add(self, due_ns: int, number: Number, waiter: Waiter) -> Timer:
         """`number` is unique, and orders what is due at the same time."""
         timer = Timer(waiter)
         heapq.heappush(self._heap, (due_ns, number, timer))
@@ -65,6 +68,13 @@ class Timeline:
     def next_ns(self) -> int | None:
         """When there may be somebody to wake, at the earliest; None when there is nobody."""
         return self._heap[0][0] if self._heap else None
+
+    def first(self) -> tuple[int, Number] | None:
+        """When the next timer is due, and its number; None when there is none."""
+        while self._heap and self._heap[0][2].waiter is None:
+            heapq.heappop(self._heap)
+            self._cancelled -= 1
+        return self._heap[0][:2] if self._heap else None
 
     def advance(self, until_ns: int | None) -> Waiter | None:
         """Move to the next timer due at or before `until_ns` (None: any) and take it out.
@@ -91,12 +101,14 @@ class Timeline:
 class Drive:
     """Somebody lets a timeline run until a target (None: until nothing is due), and waits for that."""
 
-    __slots__ = ("timeline", "until_ns", "waiter")
+    __slots__ = ("livelock", "timeline", "until_ns", "waiter")
 
     def __init__(self, timeline: Timeline, until_ns: int | None, waiter: Waiter) -> None:
         self.timeline = timeline
         self.until_ns = until_ns
         self.waiter = waiter
+        # Who was awake when it became clear that time would never pass.
+        self.livelock: tuple[str, ...] | None = None
 
 
 class Agenda:
@@ -104,18 +116,22 @@ class Agenda:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._leaving: list[tuple[int, Waiter]] = []
+        self._leaving: list[tuple[Number, Waiter]] = []
         self._ready: deque[Waiter] = deque()
         self._drives: list[Drive] = []
 
-    def number(self) -> int:
-        """A wait takes its number when it begins."""
+    def number(self, daemon: str = "") -> int:
+        """A wait takes its number when it begins; whose it is makes no difference here."""
         return next(self._numbers)
 
     def wake(self, waiter: Waiter) -> None:
         self._ready.append(waiter)
 
-    def leave(self, number: int, waiter: Waiter) -> None:
+    def rest(self, waiter: Waiter) -> None:
+        """A sleep of no length: whoever is ready goes first."""
+        self._ready.append(waiter)
+
+    def leave(self, number: Number, waiter: Waiter) -> None:
         """A cancelled wait goes out in the turn of its number: both loops cancel in an order of their own."""
         heapq.heappush(self._leaving, (number, waiter))
 
