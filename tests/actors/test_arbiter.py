@@ -439,6 +439,107 @@ def test_what_is_held_for_a_moment_starts_no_task_and_what_is_held_for_longer_is
     talk(loop, body)
 
 
+# -- what outlives its holder, and what is handed over ----------------------------------------------------------------
+
+
+@both_loops
+def test_what_is_taken_lasts_for_its_time_or_until_somebody_who_has_its_token_releases_it(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        await leases.take("other", ttl=3)
+        taken = await leases.take("cell", ttl=5)
+        told.append((clock.now(), f"took {', '.join(taken.regions)}"))
+        await clock.sleep(1)
+        await leases.release(taken.lease, taken.token)
+        with pytest.raises(LeaseRefused) as caught:
+            await leases.release(taken.lease, taken.token)
+        told.append((clock.now(), caught.value.code))
+
+    told = live(loop, body, holding("a", "cell", 1, after_s=0.5, wait=9), holding("b", "other", 1, after_s=0.5, wait=9))
+    assert times(told) == [
+        (0, "took cell"), (1, "a in"), (1, "not_held"), (2, "a out"), (3.5, "b in"), (4.5, "b out")
+    ]  # fmt: skip
+
+
+@both_loops
+@pytest.mark.parametrize("bind", ["session", "ttl"])
+def test_bound_to_its_time_a_lease_outlives_its_holder_and_is_adopted_by_the_next_life(
+    loop: Loop, bind: Literal["session", "ttl"]
+) -> None:
+    async def body(left: Leases, right: Leases) -> None:
+        """The left one dies without a word: a next life begins, on the same channel."""
+        hold = left.hold("cell", ttl=60, bind=bind)
+        lease = await hold.__aenter__()
+        left.let_go = lambda lease: None  # type: ignore[method-assign]
+        left.begin_again()
+        with pytest.raises(LeaseLost, match="its daemon has died"):
+            await hold.__aexit__(None, None, None)
+        del left.let_go
+        await left.session()
+        if bind == "session":
+            with pytest.raises(LeaseRefused, match="holder died"):
+                async with left.adopt(lease.lease, lease.token):
+                    raise AssertionError
+            return
+        async with left.adopt(lease.lease, lease.token) as again:
+            assert (again.lease, again.regions, again.ttl_ns) == (lease.lease, ("cell",), lease.ttl_ns)
+            assert again.token > lease.token
+            with pytest.raises(LeaseRefused, match="it is taken"):
+                async with right.hold("cell"):
+                    raise AssertionError
+        async with right.hold("cell"):
+            pass
+
+    talk(loop, body)
+
+
+@both_loops
+def test_a_lease_is_offered_to_another_daemon_whose_adoption_ends_the_block_without_an_error(loop: Loop) -> None:
+    async def body(left: Leases, right: Leases) -> None:
+        async def take_over(number: int) -> None:
+            async with right.adopt(number) as lease:
+                tokens.append(lease.token)
+
+        tokens: list[int] = []
+        async with anyio.create_task_group() as tasks:
+            async with left.hold("cell") as lease:
+                tokens.append(lease.token)
+                await lease.offer(await right.session())
+                tasks.start_soon(take_over, lease.lease)
+                await anyio.sleep_forever()
+            assert lease.why == "adopted"
+        assert tokens == sorted(set(tokens))
+        async with left.hold("cell"):
+            pass
+
+    talk(loop, body)
+
+
+@both_loops
+def test_what_a_living_holder_has_not_offered_nobody_adopts(loop: Loop) -> None:
+    async def body(left: Leases, right: Leases) -> None:
+        async with left.hold("cell") as lease:
+            with pytest.raises(LeaseRefused, match="have it offered") as caught:
+                async with right.adopt(lease.lease, lease.token):
+                    raise AssertionError
+            assert caught.value.code == "holder_lives"
+            with pytest.raises(LeaseRefused, match="no session 99"):
+                await lease.offer(99)
+
+    talk(loop, body)
+
+
+@both_loops
+def test_a_lease_that_was_offered_and_is_lost_otherwise_is_lost(loop: Loop) -> None:
+    async def body(left: Leases, right: Leases) -> None:
+        with pytest.raises(LeaseLost, match="evicted"):
+            async with left.hold("cell") as lease:
+                await lease.offer(await right.session())
+                await right._say(Evict(right._session, 77, lease.lease))
+                await anyio.sleep_forever()
+
+    talk(loop, body)
+
+
 # -- what is durable, and what is said of it --------------------------------------------------------------------------
 
 

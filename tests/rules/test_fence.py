@@ -104,6 +104,6 @@ def test_after_a_hand_over_and_after_a_change_of_mode_only_the_new_token_is_good
     gate.admit(raised.token)
     assert not is_let_in(gate, shared.token, "s")
     talk.offer(Grant(session, 0, raised.lease, raised.token, (), 0), other)
-    adopted = one(talk.adopt(other, raised.lease), Done)
+    adopted = one(talk.adopt(other, raised.lease), Grant)
     gate.admit(adopted.token)
     assert not is_let_in(gate, raised.token)

@@ -481,7 +481,7 @@ def test_what_was_offered_may_be_adopted_and_the_old_token_is_void() -> None:
     talk.offer(grant, new)
     assert only(talk.adopt(third, grant.lease, grant.token), Refusal).code == "holder_lives"
     replies = talk.adopt(new, grant.lease)
-    adopted = one(replies, Done)
+    adopted = one(replies, Grant)
     assert one(replies, Lost) == Lost(old, grant.lease, "adopted")
     assert adopted.token > grant.token
     assert only(talk.release(grant), Refusal).code == "not_holder"
@@ -496,7 +496,7 @@ def test_what_outlives_its_session_may_be_adopted_by_who_knows_its_token() -> No
     assert only(talk.adopt(new, grant.lease, grant.token), Refusal).code == "holder_lives"
     talk.close(old)
     assert only(talk.adopt(new, grant.lease, grant.token + 1), Refusal).code == "holder_lives"
-    assert one(talk.adopt(new, grant.lease, grant.token), Done).token > grant.token
+    assert one(talk.adopt(new, grant.lease, grant.token), Grant).token > grant.token
 
 
 def test_an_adoption_that_closes_a_circle_refuses_the_youngest_in_it() -> None:

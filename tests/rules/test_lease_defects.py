@@ -16,7 +16,6 @@ from geartrain.rules.lease_words import (
     Alive,
     Begin,
     Claim,
-    Done,
     Grant,
     Mode,
     Open,
@@ -189,7 +188,7 @@ def test_who_adopts_has_another_token_than_who_had_it_before() -> None:
     old, new = talk.open(), talk.open()
     grant = talk.granted(old, "a")
     talk.offer(grant, new)
-    adopted = one(talk.adopt(new, grant.lease), Done)
+    adopted = one(talk.adopt(new, grant.lease), Grant)
     gate.admit(adopted.token)
     with pytest.raises(Fenced):
         gate.admit(grant.token)

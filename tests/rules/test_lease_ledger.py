@@ -69,7 +69,7 @@ def test_what_a_history_comes_to() -> None:
     assert lease.claims == (Claim("a", "x"), Claim("lock://b", "x"))
     assert list(ledger.sessions) == [3]
     assert ledger.sessions[3].answers == {
-        1: Done(3, 1, 4, 8),
+        1: Grant(3, 1, 4, 8, (Claim("a"), Claim("lock://b")), 100),
         2: Grant(3, 2, 10, 10, (Claim("c"),), 100),
         3: Done(3, 3, 10),
     }

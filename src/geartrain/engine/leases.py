@@ -18,10 +18,11 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import anyio
 import anyio.abc
+from msgspec import Struct
 
 from geartrain.engine.channel import open_channel
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
@@ -48,6 +49,7 @@ from geartrain.rules.deadlines import ns_rounded_up
 from geartrain.rules.lease_words import (
     MODES,
     Acquire,
+    Adopt,
     Alive,
     Asked,
     Bind,
@@ -58,6 +60,7 @@ from geartrain.rules.lease_words import (
     Lost,
     Mode,
     Numbered,
+    Offer,
     Open,
     Opened,
     Refusal,
@@ -77,6 +80,8 @@ if TYPE_CHECKING:
 
 _GONE = (ChannelClosed, EndOfStream, PeerLost, PeerRefused, WireError)
 _DAY_S = 86_400.0
+HeldBy = Literal["session", "ttl"]
+HELD_BY: tuple[HeldBy, ...] = get_args(HeldBy)
 # A holder stops this much before its time: clocks of one machine do not differ, rounding does.
 _EARLY = 100
 # Who holds a lease for longer than this has a task that renews it.
@@ -88,7 +93,18 @@ _wall = WallClock()
 class Lease:
     """What is held: the token that resources want to see, and whether it has been lost."""
 
-    __slots__ = ("_leases", "lease", "lost", "regions", "renew_at_ns", "token", "ttl_ns", "until_ns", "why")
+    __slots__ = (
+        "_leases",
+        "is_offered",
+        "lease",
+        "lost",
+        "regions",
+        "renew_at_ns",
+        "token",
+        "ttl_ns",
+        "until_ns",
+        "why",
+    )
 
     def __init__(self, leases: "Leases", grant: Grant, asked_ns: int) -> None:
         self._leases = leases
@@ -99,6 +115,7 @@ class Lease:
         self.lost = Signal(f"the loss of lease {grant.lease}")
         # How it was lost.
         self.why = ""
+        self.is_offered = False
         self.renewed(asked_ns)
 
     def __repr__(self) -> str:
@@ -123,11 +140,29 @@ class Lease:
         assert isinstance(done, Done)
         self.token = done.token
 
+    async def offer(self, to: int) -> None:
+        """The daemon whose session this is (`Leases.session`) may adopt it. When it does so this block is over.
+
+        Until then it stays here. The block is cancelled, and no error comes out of it: this was wanted.
+        """
+        whole("offer() to", to, least=1)
+        # From now on it may be gone, whatever becomes of the answer.
+        self.is_offered = True
+        await self._leases.ask(lambda session, n: Offer(session, n, self.lease, self.token, to))
+
+
+class Taken(Struct, frozen=True):
+    """A lease that nobody renews: it lasts until its time is over or it is released, whoever has its token."""
+
+    lease: int
+    token: int
+    regions: tuple[str, ...]
+
 
 class Hold:
     """`async with` it. A lease for as long as the block lasts."""
 
-    def __init__(self, leases: "Leases", make: Callable[[int, int], Acquire]) -> None:
+    def __init__(self, leases: "Leases", make: Callable[[int, int], Acquire | Adopt]) -> None:
         self._leases = leases
         self._make = make
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -162,6 +197,8 @@ class Hold:
             await self._tasks.__aexit__(*((kind, error, trace) if is_cancelled else (None, None, None)))
         finally:
             self._leases.let_go(self._lease)
+        if self._lease.why == "adopted" and self._lease.is_offered:
+            return caught
         if self._lease.why and (error is None or caught):
             said = f"lease {self._lease.lease} on {', '.join(self._lease.regions)} has ended: {self._lease.why}"
             raise LeaseLost(f"{said}; look at what it was to protect, and acquire it anew", self._lease.why)
@@ -251,31 +288,62 @@ class Leases:
         alone: bool = False,
         reentrant: bool = False,
         delay: float = 0.0,
+        bind: HeldBy = "session",
     ) -> Hold:
         """All of these regions for as long as the block lasts; `LeaseRefused` if they cannot be had within `wait`.
 
         Who stops to renew has lost them after `ttl` seconds. A task that holds something already and asks for what
-        meets it is refused, unless it says `reentrant`.
+        meets it is refused, unless it says `reentrant`. When the process of the holder dies they are free at once; with
+        `bind="ttl"` when their time is over, or somebody has adopted them.
         """
-        one_of("hold() mode", mode, MODES)
-        if not regions:
-            raise BadValue("hold() needs at least one region, as 'workcell/left' or 'lock://gpu'")
-        claims = tuple(Claim(canonical(region), mode) for region in regions)
-        ttl_ns = ns_rounded_up(number("hold() ttl", ttl, least=0.01, most=_DAY_S))
-        wait_ns = ns_rounded_up(number("hold() wait", wait, least=0, most=_DAY_S))
-        delay_ns = ns_rounded_up(number("hold() delay", delay, least=0, most=_DAY_S))
-        bind: Bind = "session"
+        one_of("hold() bind", bind, HELD_BY)
+        return Hold(self, _asking("hold()", regions, mode, ttl, wait, delay, (bind, cls, label), (alone, reentrant)))
 
-        def make(session: int, n: int) -> Acquire:
-            owner = anyio.get_current_task().id
-            how = (bind, cls, label, owner, alone, reentrant, delay_ns)
-            return Acquire(session, n, claims, ttl_ns, wait_ns, *how)
+    async def take(
+        self,
+        *regions: str,
+        mode: Mode = "x",
+        ttl: float = 10.0,
+        wait: float = 0.0,
+        label: str = "",
+        cls: str = "",
+        alone: bool = False,
+        delay: float = 0.0,
+    ) -> Taken:
+        """All of these regions for `ttl` seconds, whatever becomes of this daemon, or until somebody releases them.
 
-        return Hold(self, make)
+        Who has lease and token may `adopt` it meanwhile. Cancelled, nothing is taken.
+        """
+        make = _asking("take()", regions, mode, ttl, wait, delay, ("ttl", cls, label), (alone, False))
+        grant = await self.ask(make)
+        assert isinstance(grant, Grant)
+        return Taken(grant.lease, grant.token, tuple(claim.region for claim in grant.claims))
+
+    async def release(self, lease: int, token: int) -> None:
+        """Others may have what was taken. `LeaseRefused` if it has ended, or has another token by now."""
+        await self.ask(lambda session, n: Release(session, n, lease, token))
+
+    def adopt(self, lease: int, token: int = 0) -> Hold:
+        """Hold a lease for as long as the block lasts that was offered to this daemon, or, by its token, was taken.
+
+        So is one held with `bind="ttl"` whose holder has died. It has another token then, and the old one is void.
+        Cancelled while it is asked for, it may have been adopted all the same, and ends with its time.
+        """
+        whole("adopt() lease", lease, least=1)
+        whole("adopt() token", token, least=0)
+        return Hold(self, lambda session, n: Adopt(session, n, lease, token, anyio.get_current_task().id))
+
+    async def session(self) -> int:
+        """How the arbiter knows this life of the daemon: what another needs to `offer` it a lease."""
+        try:
+            await self._open()
+        except _GONE as error:
+            raise self._no_arbiter() from error
+        return self._session
 
     # -- for a hold
 
-    async def acquire(self, make: Callable[[int, int], Acquire]) -> Lease:
+    async def acquire(self, make: Callable[[int, int], Acquire | Adopt]) -> Lease:
         """Cancelled, nothing is held."""
         asked_ns = self._clock.now_ns()
         grant = await self.ask(make)
@@ -341,7 +409,7 @@ class Leases:
                 return reply
             assert isinstance(reply, Refusal)
             # A session that is over has nothing, and who wants something new may want it in the next.
-            if reply.code != "no_session" or not isinstance(word, Acquire):
+            if reply.code != "no_session" or not isinstance(word, Acquire | Adopt):
                 raise LeaseRefused(f"{self}: {reply.said}", reply.code, reply.conflicts)
 
     def _no_arbiter(self) -> LeaseRefused:
@@ -523,6 +591,32 @@ class Leases:
         """Nothing more is wanted: what is held ends."""
         await self._asks.aclose()
         await self._told.aclose()
+
+
+def _asking(
+    who: str,
+    regions: tuple[str, ...],
+    mode: Mode,
+    ttl: float,
+    wait: float,
+    delay: float,
+    kind: tuple[Bind, str, str],
+    how: tuple[bool, bool],
+) -> Callable[[int, int], Acquire]:
+    """What makes the request, of arguments that make sense."""
+    one_of(f"{who} mode", mode, MODES)
+    if not regions:
+        raise BadValue(f"{who} needs at least one region, as 'workcell/left' or 'lock://gpu'")
+    claims = tuple(Claim(canonical(region), mode) for region in regions)
+    ttl_ns = ns_rounded_up(number(f"{who} ttl", ttl, least=0.01, most=_DAY_S))
+    wait_ns = ns_rounded_up(number(f"{who} wait", wait, least=0, most=_DAY_S))
+    delay_ns = ns_rounded_up(number(f"{who} delay", delay, least=0, most=_DAY_S))
+
+    def make(session: int, n: int) -> Acquire:
+        owner = anyio.get_current_task().id
+        return Acquire(session, n, claims, ttl_ns, wait_ns, *kind, owner, *how, delay_ns)
+
+    return make
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,12 +265,14 @@ def _granted(told: Told) -> Grant:
 
 
 def release(folder: Path, lease: int, token: int, *, busy_for_s: float = BUSY_FOR_S) -> Done:
-    return _done(folder, lambda session: Release(session, 1, lease, token), busy_for_s)
+    done = _done(folder, lambda session: Release(session, 1, lease, token), busy_for_s)
+    assert isinstance(done, Done)
+    return done
 
 
-def adopt(folder: Path, lease: int, token: int, label: str = "", *, busy_for_s: float = BUSY_FOR_S) -> Done:
+def adopt(folder: Path, lease: int, token: int, label: str = "", *, busy_for_s: float = BUSY_FOR_S) -> Grant:
     """Take over what outlives its holder. Its old token is void."""
-    return _done(folder, lambda session: Adopt(session, 1, lease, token), busy_for_s, label)
+    return _granted(_done(folder, lambda session: Adopt(session, 1, lease, token), busy_for_s, label))
 
 
 def renew(folder: Path, lease: int, token: int, *, busy_for_s: float = BUSY_FOR_S) -> None:
@@ -297,7 +299,7 @@ def note(folder: Path, make: Callable[[int], Note]) -> None:
         session.end()
 
 
-def _done(folder: Path, make: Callable[[int], Asked], busy_for_s: float, label: str = "") -> Done:
+def _done(folder: Path, make: Callable[[int], Asked], busy_for_s: float, label: str = "") -> Told:
     _there(folder)
     with Session(folder, label, busy_for_s) as session:
         try:
@@ -306,7 +308,6 @@ def _done(folder: Path, make: Callable[[int], Asked], busy_for_s: float, label: 
             if session.writer:
                 session.writer.write_audit()
             raise
-        assert isinstance(done, Done)
         session.end()
     return done
 

@@ -643,7 +643,7 @@ class State:
         if waiter is not None:
             self._leave_queue(waiter)
             self._refuse(waiter.ask, _No("cancelled", "it was withdrawn"))
-        elif isinstance(answer, Grant) and answer.lease in session.leases:
+        elif isinstance(answer, Grant) and answer.token == answer.lease and answer.lease in session.leases:
             self._end(self.ledger.leases[answer.lease], "withdrawn", ask.session, ask.n)
             return
         self._replies.append(Done(ask.session, ask.n, 0))

@@ -292,10 +292,10 @@ class Ledger:
             holder.leases.pop(lease.lease, None)
 
     def _adopt(self, record: Adopted) -> Answer | None:
-        lease = self.leases[record.lease]
-        self._leave(lease)
-        self.leases[lease.lease] = replace(
-            lease,
+        former = self.leases[record.lease]
+        self._leave(former)
+        lease = self.leases[record.lease] = replace(
+            former,
             session=record.session,
             owner=record.owner,
             token=self.revision,
@@ -303,7 +303,8 @@ class Ledger:
             offered_to=0,
         )
         self.sessions[record.session].leases[lease.lease] = None
-        return self._answer(record.session, Done(record.session, record.n, lease.lease, self.revision))
+        grant = Grant(record.session, record.n, lease.lease, lease.token, lease.claims, lease.ttl_ns)
+        return self._answer(record.session, grant)
 
     def _begin(self, record: Began) -> None:
         """After a start of the machine its clock begins anew; how long nobody can tell that it was off.

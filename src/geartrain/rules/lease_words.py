@@ -157,7 +157,10 @@ class Offer(Struct, frozen=True, array_like=True, tag="offer"):
 
 
 class Adopt(Struct, frozen=True, array_like=True, tag="adopt"):
-    """Have a lease that was offered, or that outlives its session and whose token is known. Its old token is void."""
+    """Have a lease that was offered, or that outlives its session and whose token is known. Its old token is void.
+
+    It is granted like one that was asked for anew; withdrawn it is not, for nobody else would have it then.
+    """
 
     session: int
     n: int
