@@ -426,10 +426,10 @@ def test_what_is_held_for_a_moment_starts_no_task_and_what_is_held_for_longer_is
         async with left.hold("cell") as first:
             pass
         tasks = len(anyio.get_running_tasks())
-        async with right.hold("cell/arm"):
+        async with right.hold("cell/arm", wait=9):
             pass
         with pytest.raises(LeaseLost, match="evicted"):
-            async with left.hold("cell") as lease:
+            async with left.hold("cell", wait=9) as lease:
                 now = len(anyio.get_running_tasks())
                 await right._say(Evict(right._session, 77, lease.lease))
                 await anyio.sleep_forever()
@@ -486,7 +486,7 @@ def test_bound_to_its_time_a_lease_outlives_its_holder_and_is_adopted_by_the_nex
             with pytest.raises(LeaseRefused, match="it is taken"):
                 async with right.hold("cell"):
                     raise AssertionError
-        async with right.hold("cell"):
+        async with right.hold("cell", wait=9):
             pass
 
     talk(loop, body)
@@ -508,7 +508,7 @@ def test_a_lease_is_offered_to_another_daemon_whose_adoption_ends_the_block_with
                 await anyio.sleep_forever()
             assert lease.why == "adopted"
         assert tokens == sorted(set(tokens))
-        async with left.hold("cell"):
+        async with left.hold("cell", wait=9):
             pass
 
     talk(loop, body)
