@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from geartrain.ports.file_journal import sum_of
 from geartrain.rules.journal_frames import read_segment, records_in, segment_name, segments_among
-from geartrain.rules.lease_ledger import Adopted, Ended, Granted, Moded, Offered, Record, Renewed, decode
+from geartrain.rules.lease_ledger import Adopted, Ended, Granted, Lease, Moded, Offered, Record, Renewed, decode
 from geartrain.rules.lease_words import (
     Acquire,
     Adopt,
@@ -321,27 +321,28 @@ def _journal_faults(records: Sequence[Record]) -> Iterator[str]:
                 elif why == "expired" and at_ns < until_ns:
                     yield f"record {revision} lets lease {number} run out at {at_ns}, before {until_ns}"
                 live.pop(number, None)
-            case Renewed(_, number, until_ns) | Adopted(_, _, _, number, _, until_ns):
+            case Renewed(at_ns, number) | Adopted(at_ns, _, _, number):
                 if number not in live:
                     yield f"record {revision} is about lease {number}, which is not there: {record}"
                     continue
-                live[number] = live[number][0], until_ns
+                # More than that may be written down, for the renewals to come.
+                live[number] = live[number][0], max(live[number][1], at_ns + _granted(records, number).ttl_ns)
             case Moded(_, _, _, number, mode):
                 if number not in live:
                     yield f"record {revision} is about lease {number}, which is not there: {record}"
                     continue
                 _, until_ns = live.pop(number)
-                claims = tuple(Claim(claim.region, mode) for claim in _claims_of(records, number))
+                claims = tuple(Claim(claim.region, mode) for claim in _granted(records, number).claims)
                 yield from _over(live, revision, claims)
                 live[number] = claims, until_ns
             case _:
                 pass
 
 
-def _claims_of(records: Sequence[Record], lease: int) -> tuple[Claim, ...]:
+def _granted(records: Sequence[Record], lease: int) -> Lease:
     granted = records[lease - 1]
     assert isinstance(granted, Granted)
-    return granted.lease.claims
+    return granted.lease
 
 
 def _over(live: dict[int, tuple[tuple[Claim, ...], int]], revision: int, claims: tuple[Claim, ...]) -> Iterator[str]:
