@@ -10,6 +10,7 @@ from msgspec import Struct
 
 LOOPS = ("asyncio", "trio")
 PEER = "chrono_daemon"
+LEASES_PEER = "dos_kernel"
 
 
 class RatioAtLeast(Struct, frozen=True, tag=True):
@@ -31,7 +32,7 @@ class RatioAtMost(Struct, frozen=True, tag=True):
     most: float
 
     def __str__(self) -> str:
-        return f"ratio <= {self.most}"
+        return f"ratio <= {self.most:.3g}"
 
     def held_by(self, geartrain: float, peer: float | None) -> bool:
         assert peer is not None
@@ -154,7 +155,7 @@ QUICK = Effort(
 def all_figures(effort: Effort) -> tuple[Figure, ...]:
     in_process = (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort), *_deadlines(effort))
     between = (*_one_way(effort), *_round_trips(effort), *_payloads(effort))
-    whole = (*_pipelines(effort), *_observing(effort), *_shown(effort), *_journal(effort))
+    whole = (*_pipelines(effort), *_observing(effort), *_shown(effort), *_journal(effort), *_leases(effort))
     return (*in_process, *between, *_growth(effort), *_many_channels(effort), *whole)
 
 
@@ -460,6 +461,86 @@ def _journal(effort: Effort) -> Iterator[Figure]:
         peer=None,
         wanted=MedianAbove(200_000),
     )
+
+
+def _leases(effort: Effort) -> Iterator[Figure]:
+    """Through an arbiter beside it, durable on one disk of one machine: what systems that replicate tell is another
+    thing. Where a peer is named it is that one's own library, durable too, on the same disk in turn.
+    """
+    many = 1_000_000
+    for loop in LOOPS:
+        yield Figure(
+            what="lease: acquire and release, durable",
+            loop=loop,
+            unit="us",
+            rounds=effort.rounds,
+            geartrain=_held("pair", loop, 0, effort),
+            peer=None,
+            wanted=MedianBelow(800.0),
+        )
+    for behind, most in ((0, 1 / 2.5), (1000, 1 / 20), (5000, 1 / 100)):
+        yield Figure(
+            what=f"lease: a pair after {behind:,} records (peer: {LEASES_PEER})",
+            loop="asyncio",
+            unit="us",
+            rounds=effort.cost_rounds,
+            geartrain=_held("pair", "asyncio", behind, effort),
+            peer=Job("leases.py", ("pair", LEASES_PEER, "-", str(behind), str(effort.remote_seconds))),
+            wanted=RatioAtMost(most),
+        )
+    yield Figure(
+        what=f"lease: a pair after {many:,} records (peer: after 0)",
+        loop="asyncio",
+        unit="us",
+        rounds=effort.rounds,
+        geartrain=_held("pair", "asyncio", many, effort),
+        peer=_held("pair", "asyncio", 0, effort),
+        wanted=RatioAtMost(1.15),
+    )
+    for what, role, least in (
+        ("durable grants, 64 outstanding", "grant", 20_000),
+        ("durable grants and releases, 64 outstanding", "turn", None),
+        ("blocks of hold(), 64 tasks", "hold", None),
+        ("keep-alives, 64 outstanding", "renew", 30_000),
+    ):
+        for loop in LOOPS:
+            yield Figure(
+                what=f"lease: {what}",
+                loop=loop,
+                unit="/s",
+                rounds=effort.cost_rounds,
+                geartrain=_held(role, loop, 0, effort),
+                peer=None,
+                wanted=None if least is None else MedianAbove(least),
+            )
+    for loop in LOOPS:
+        yield Figure(
+            what="lease: from a release to who waits",
+            loop=loop,
+            unit="us",
+            rounds=effort.cost_rounds,
+            geartrain=_held("hand_over", loop, 0, effort),
+            peer=None,
+            wanted=MedianBelow(1000.0),
+        )
+    for what, unit, role, count, wanted in (
+        ("a decision among 10,000", "us", "decision", 10_000, MedianBelow(10.0)),
+        ("300,000 records understood again", "/s", "recovery", 300_000, MedianAbove(200_000)),
+    ):
+        yield Figure(
+            what=f"lease: {what}",
+            loop="-",
+            unit=unit,
+            rounds=effort.cost_rounds,
+            geartrain=Job("leases.py", (role, "geartrain", "-", str(count), str(effort.remote_seconds))),
+            peer=None,
+            wanted=wanted,
+        )
+
+
+def _held(role: str, loop: str, behind: int, effort: Effort) -> Job:
+    arguments = ("geartrain", loop, str(behind), str(effort.remote_seconds))
+    return Job("leases.py", (role, *arguments), ("arbiter", *arguments))
 
 
 def _records(role: str, loop: str, count: int, effort: Effort) -> Job:

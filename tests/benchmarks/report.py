@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from tests.benchmarks.rounds import Result, Spread
 
-PACKAGES = ("geartrain", "chrono-daemon", "anyio", "trio", "msgspec", "pyzmq")
+PACKAGES = ("geartrain", "chrono-daemon", "dos-kernel", "anyio", "trio", "msgspec", "pyzmq")
 
 
 class Surroundings(Struct, frozen=True):
@@ -62,7 +62,8 @@ def head(where: Surroundings) -> str:
     return (
         f"{where.processor}, {where.cpus} CPUs, load {where.load_1min:g}, {where.machine}\n"
         f"{where.python}, {packages}\n"
-        "median [min..max] per side; ratio = geartrain / peer: above 1 is better for /s, below 1 for ms and us\n\n"
+        "median [min..max] per side; ratio = geartrain / peer: above 1 is better for /s, below 1 for ms and us\n"
+        "leases: durable on one disk; what is told of etcd includes its replication, and ours has none\n\n"
         + _line("what", "loop", "geartrain", "peer", "ratio", "wanted", "held")
     )
 
