@@ -33,11 +33,11 @@ def open_channel(maxsize: float = 0, *, policy: Policy = "block", ack: Ack = "ba
     one_of("ack", ack, ACKS)
     if not isinstance(name, str):
         raise BadType(f"a channel's name must be a string, got {name!r}")
-    pipe: Pipe[T] = Pipe(_checked_maxsize(maxsize, policy), policy, ack, name)
+    pipe: Pipe[T] = Pipe(checked_maxsize(maxsize, policy), policy, ack, name)
     return Channel(pipe.sender, pipe.receiver)
 
 
-def _checked_maxsize(maxsize: float, policy: Policy) -> float:
+def checked_maxsize(maxsize: float, policy: Policy) -> float:
     if isinstance(maxsize, bool) or not (isinstance(maxsize, int) or maxsize == math.inf):
         raise BadType(f"maxsize must be a whole number or math.inf, got {maxsize!r}")
     if maxsize < 0:

@@ -50,6 +50,11 @@ class SendStream(ABC, Generic[T]):
 
     __slots__ = ("__weakref__",)
 
+    @property
+    def offers_only(self) -> bool:
+        """Whether an item can only be offered, by `send`: that there is room is not known before it has been taken."""
+        return False
+
     @abstractmethod
     async def send(self, item: T) -> None:
         """Hand over an item, waiting for room. Cancelled, it has not sent."""
@@ -99,6 +104,11 @@ class ReceiveStream(ABC, Generic[T]):
     @abstractmethod
     def has_item(self) -> bool:
         """Whether `receive_nowait` would succeed now; raises `EndOfStream` when nothing will come any more."""
+
+    @property
+    def came(self) -> tuple[int, int, str, int] | None:
+        """When the next item came (time, microstep, channel, sequence), where that is known: in microsteps."""
+        return None
 
     @abstractmethod
     def discard_oldest(self) -> bool:
@@ -199,7 +209,7 @@ class WritingEnd(SendStream[T]):
         spot = here()
         turns = spot.turns
         if turns is not None:
-            _note_user(self)
+            note_user(self)
         carrier.writer_waits = True
         try:
             goes_round = turns is None and self.other_end_is_near
@@ -258,7 +268,7 @@ class ReadingEnd(ReceiveStream[T]):
         spot = here()
         turns = spot.turns
         if turns is not None:
-            _note_user(self)
+            note_user(self)
         carrier.begin_asking(None)
         try:
             goes_round = turns is None and self.other_end_is_near
@@ -277,7 +287,7 @@ class ReadingEnd(ReceiveStream[T]):
     def ask(self, asker: Asker) -> None:
         if self._carrier.reader_asks:
             raise self._in_use("select()")
-        _note_user(self)
+        note_user(self)
         self._carrier.begin_asking(asker)
 
     def withdraw(self) -> None:
@@ -307,7 +317,7 @@ def not_manual(carrier: object, ack: str) -> BadValue:
     )
 
 
-def _note_user(end: WritingEnd[T] | ReadingEnd[T]) -> None:
+def note_user(end: WritingEnd[T] | ReadingEnd[T]) -> None:
     """Remember which daemons have waited here; None stands for whoever is none."""
     user = current_owner.get()
     if user not in end.users:

@@ -3,7 +3,8 @@
     Pipeline -> one Supervisor, its daemons added sinks first      every channel is an open_channel()
 
 It ends as it does in processes: a daemon that returns closes its ends, so that those after it come to their end too.
-A daemon that is made anew gets the same ends again. Nothing is encoded on the way and nothing is sent twice, so an item
+A daemon that is made anew gets the same ends again. Under a clock with microsteps the channels are those of
+`engine/simulated.py`; otherwise nothing is encoded on the way and nothing is sent twice, so an item
 that a daemon had in hand when it failed is gone. What is said of processes (their loop, environment, folder) means
 nothing here: there is one loop, that of the caller.
 """
@@ -34,8 +35,10 @@ from geartrain.engine.planes import PlaneBoard
 from geartrain.engine.reporter import report_of
 from geartrain.engine.roll import Roll, Watcher
 from geartrain.engine.signal import Signal
+from geartrain.engine.simulated import Record
+from geartrain.engine.simulated_edges import SimulatedEdges
 from geartrain.engine.supervisor import Supervisor
-from geartrain.errors import DaemonError, Deadlock, EndOfStream, Fault, PipelineFailed, PipelineFaulty, leaves
+from geartrain.errors import DaemonError, Deadlock, EndOfStream, Fault, Livelock, PipelineFailed, PipelineFaulty, leaves
 from geartrain.ports.clock import Clock, SimClock, WallClock
 from geartrain.ports.observer import Observer
 from geartrain.ports.plane_words import PlaneWords
@@ -144,10 +147,19 @@ class Piped(Daemon):
 class InProcess(Observer):
     """One run of a pipeline in the present process."""
 
-    def __init__(self, pipeline: Pipeline, clock: Clock | None = None, watcher: Watcher | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        clock: Clock | None = None,
+        watcher: Watcher | None = None,
+        record: Record | None = None,
+    ) -> None:
+        """`record` is told of each item that is taken, where the clock has microsteps."""
         targets = pipeline.checked()
         self.spec = unobserved(pipeline.whole)
-        if unfit := (*_foreign_programs(self.spec), *_who_look_at_a_run(self.spec, targets)):
+        simulated = _simulated_edges(self.spec, targets, clock, record)
+        impossible = () if simulated is None else simulated.unfit()
+        if unfit := (*_foreign_programs(self.spec), *_who_look_at_a_run(self.spec, targets), *impossible):
             raise PipelineFaulty(unfit)
         self.roll = Roll(self.spec, watcher)
         self.gate = Signal("the start of the pipeline")
@@ -158,7 +170,10 @@ class InProcess(Observer):
             if channel.budget_ns is not None
         }
         self._edges = {
-            channel.name: _edge(channel, targets, clock, planes.get(channel.name)) for channel in self.spec.channels
+            channel.name: _edge(channel, targets, clock, planes.get(channel.name))
+            if simulated is None
+            else Edge(*simulated.edge(channel, planes.get(channel.name)))
+            for channel in self.spec.channels
         }
         ends = _ends_of(self.spec, self._edges)
         self._places = {
@@ -199,7 +214,7 @@ class InProcess(Observer):
                 tasks.start_soon(self._let_time_pass, clock)
                 await self.live()
                 tasks.cancel_scope.cancel()
-        except* (PipelineFailed, Deadlock, SystemExit, KeyboardInterrupt) as group:
+        except* (PipelineFailed, Deadlock, Livelock, SystemExit, KeyboardInterrupt) as group:
             failures.extend(leaves(group))
         for failure in failures:
             raise failure
@@ -286,6 +301,14 @@ class Edge(NamedTuple):
 
     writing: End
     reading: ReceiveStream[Any] | ClockClient | LeaseClient
+
+
+def _simulated_edges(
+    spec: PipelineSpec, targets: Mapping[str, Target], clock: Clock | None, record: Record | None
+) -> SimulatedEdges | None:
+    if isinstance(clock, SimClock) and clock.has_microsteps:
+        return SimulatedEdges(spec, targets, clock, record)
+    return None
 
 
 def _edge(channel: ChannelSpec, targets: Mapping[str, Target], clock: Clock | None, plane: PlaneWords | None) -> Edge:

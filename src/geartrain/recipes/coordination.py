@@ -30,7 +30,8 @@ Resp = TypeVar("Resp")
 async def select(*receivers: ReceiveStream[T]) -> tuple[int, T]:
     """The first item to be had from any of them, and the index of its channel. The others keep theirs.
 
-    When several have one, the channel that was served longest ago goes first. Ended channels are passed over;
+    When several have one, the channel that was served longest ago goes first; in virtual time with microsteps, the item
+    that came first. Ended channels are passed over;
     `EndOfStream` when all have ended.
     """
     index = await first_ready(*receivers)
@@ -45,10 +46,17 @@ async def first_ready(*receivers: ReceiveStream[T]) -> int:
         living = _living(receivers)
         ready = [index for index in living if receivers[index].has_item()]
         if ready:
-            index = min(ready, key=lambda index: (_served.get(receivers[index], 0), index))
+            index = _first_of(ready, receivers)
             _served[receivers[index]] = next(_turns)
             return index
         await _Asking([receivers[index] for index in living]).wait()
+
+
+def _first_of(ready: Sequence[int], receivers: Sequence[ReceiveStream[Any]]) -> int:
+    came = {index: receivers[index].came for index in ready}
+    if all(when is not None for when in came.values()):
+        return min(ready, key=lambda index: came[index] or ())
+    return min(ready, key=lambda index: (_served.get(receivers[index], 0), index))
 
 
 _turns = itertools.count(1)

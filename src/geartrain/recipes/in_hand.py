@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from geartrain.engine.ends import ReceiveStream, SendStream
+from geartrain.engine.in_turn import start_in_turn
 from geartrain.errors import ChannelClosed
 from geartrain.ports.parking import park
 from geartrain.ports.turns import Wait
@@ -34,6 +35,8 @@ class Hand:
             self._pass_on_at_once()
             if len(self._held) == 1:
                 await self._send(*self._held[0])
+            elif any(dest.offers_only for dest, _ in self._held):
+                await self._offer_to_all()
             elif self._held:
                 await self._send_to_whoever_asks()
 
@@ -65,6 +68,26 @@ class Hand:
                 turn.wake()
                 tasks.start_soon(_end_when_there_is_room, turn, dest, tasks.cancel_scope)
 
+    async def _offer_to_all(self) -> None:
+        """Where nobody knows who asks, the first item of each is offered, to all at the same time."""
+        first: dict[SendStream[Any], tuple[SendStream[Any], Any]] = {}
+        for held in self._held:
+            first.setdefault(held[0], held)
+        gone: list[ChannelClosed] = []
+        async with anyio.create_task_group() as tasks:
+            for held in first.values():
+                start_in_turn(tasks, self._offer, held, gone)
+        if gone:
+            raise gone[0]
+
+    async def _offer(self, held: tuple[SendStream[Any], Any], gone: list[ChannelClosed]) -> None:
+        dest, item = held
+        try:
+            await dest.send(item)
+        except ChannelClosed as closed:
+            gone.append(closed)
+        self._held = deque(other for other in self._held if other is not held)
+
     async def _send(self, dest: SendStream[Any], item: object) -> None:
         try:
             await dest.send(item)
@@ -94,9 +117,10 @@ async def wait_room_in_all(dests: Iterable[SendStream[Any]]) -> None:
     """Return when every one of them has room at the same time.
 
     Of several rendezvous that cannot be asked: one task may well read them one after another, so that they never have
-    room together. What is taken for them is in hand for that time.
+    room together; and in virtual time with microsteps not of a single one. What is taken for them is in hand for that
+    time.
     """
-    dests = tuple(dests)
+    dests = tuple(dest for dest in dests if not dest.offers_only)
     rendezvous = [dest for dest in dests if dest.statistics().max_buffer_size == 0]
     asked = [dest for dest in dests if dest not in rendezvous] if len(rendezvous) > 1 else dests
     while not all(dest.has_room() for dest in asked):
