@@ -51,7 +51,7 @@ from tests.walks.histories import Event, Gone, Heard, Left, Said
 PATIENCE_S = 30
 MS = 1_000_000
 DAY_NS = 86_400_000_000_000
-REGIONS = ("cell", "cell/left", "cell/right", "cell/left/arm", "lock://gpu", "store")
+REGIONS = ("cell", "cell/left", "cell/right", "cell/left/arm", "lock://gpu", "lock://cpu", "store", "store/a", "table")
 _BROKEN = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
 _told: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 
@@ -60,7 +60,14 @@ _told: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 
 
 class Hoarding(RealFs):
-    """Keeps what is removed, for those who look afterwards."""
+    """Keeps what is removed, for those who look afterwards; and is slow now and then, so that a death meets more."""
+
+    _chance = Random(0)
+
+    def write(self, file: int, data: bytes, at: int) -> None:
+        if self._chance.random() < 0.3:
+            time.sleep(self._chance.uniform(0, 0.01))
+        super().write(file, data, at)
 
     def remove(self, name: str) -> None:
         if name.endswith(".tmp"):
@@ -113,6 +120,7 @@ class Client:
         self._lives += 1
         self._secret = f"{self.name}-{self._lives}"
         self.session = self._last = 0
+        self._answered: Numbered | Renew | None = None
 
     def note(self, event: Event) -> None:
         self._out.write(histories.line_of(event))
@@ -132,9 +140,16 @@ class Client:
         if not self.held or (len(self.held) < 2 and self.chance.random() < 0.4):
             await self.acquire()
             return
-        grant = self.held[self.chance.choice(list(self.held))]
-        for likely, what in ((0.3, self.renew), (0.7, self.release), (0.8, self.set_mode), (0.85, self.hand_over)):
-            if self.chance.random() < likely:
+        grant, roll = self.held[self.chance.choice(list(self.held))], self.chance.random()
+        for upto, what in (
+            (0.25, self.renew),
+            (0.6, self.release),
+            (0.68, self.set_mode),
+            (0.74, self.hand_over),
+            (0.77, self.rest),
+            (0.9, self.again),
+        ):
+            if roll < upto:
                 await what(grant)
                 return
         await anyio.sleep(self.chance.uniform(0, 0.02))
@@ -161,6 +176,18 @@ class Client:
         told = await self.ask(Renew(self.session, (Shown(grant.lease, grant.token),), self.number()))
         if isinstance(told, Alive) and grant.lease in told.lost:
             self.held.pop(grant.lease, None)
+
+    async def rest(self, grant: Grant) -> None:
+        """Hold it for long, and say nothing but that it is to last."""
+        for _ in range(3):
+            await anyio.sleep(grant.ttl_ns * 0.7 / 1e9)
+            if grant.lease in self.held:
+                await self.renew(grant)
+
+    async def again(self, grant: Grant) -> None:
+        """Ask what was answered, perhaps by a former life of the arbiter."""
+        if self._answered is not None:
+            await self.ask(self._answered)
 
     async def release(self, grant: Grant) -> None:
         if self.chance.random() < 0.1:
@@ -203,7 +230,10 @@ class Client:
         """The answer, None if there can be none any more."""
         while word.session == self.session:
             try:
-                return await self._answer(word)
+                told = await self._answer(word)
+                if isinstance(told, Grant | Done):
+                    self._answered = word
+                return told
             except _BROKEN:
                 self._lose()
                 await self._be_there()
@@ -240,7 +270,7 @@ class Client:
                 if opened.session != self.session:
                     self.note(Left(mono_ns(), self.session))
                     self.held.clear()
-                    self.session, self._last = opened.session, 0
+                    self.session, self._last, self._answered = opened.session, 0, None
 
     async def _heard(self, is_it: Callable[[Told], bool]) -> Told:
         with anyio.fail_after(PATIENCE_S):

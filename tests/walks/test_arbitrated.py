@@ -16,6 +16,8 @@ from tests.walks.histories import Gone, Heard, events_in, faults, records_in_fol
 Loop = Literal["asyncio", "trio"]
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 60
+# About.
+EVENT_BYTES = 100
 
 
 class Running:
@@ -55,6 +57,18 @@ def arbiter(loop: Loop, folder: Path, *more: str) -> Running:
     return running
 
 
+def wait_for_events(folder: Path, count: int) -> None:
+    """Until clients have written down so many more."""
+
+    def written() -> int:
+        return sum(file.stat().st_size for file in folder.glob("clients-*"))
+
+    before, until = written(), time.monotonic() + PATIENCE_S
+    while written() < before + count * EVENT_BYTES:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
 def lived_through(tmp_path: Path, kills: int, seed: int, *more: str) -> None:
     """So many deaths at any moment; then what all have written down is looked at."""
     folder, chance = tmp_path / "journal", Random(seed)
@@ -62,12 +76,13 @@ def lived_through(tmp_path: Path, kills: int, seed: int, *more: str) -> None:
     loops: tuple[Loop, Loop] = ("asyncio", "trio")
     with ExitStack() as stack:
         others = [
-            stack.enter_context(Running("clients", loop, str(folder), f"{seed}{loop}", "4")) for loop in loops
+            stack.enter_context(Running("clients", loop, str(folder), f"{seed}{loop}", "6")) for loop in loops
         ]  # fmt: skip
         for number in range(kills):
             with arbiter(loops[number % 2], folder, *more):
-                time.sleep(chance.uniform(0.0, 0.5))
+                wait_for_events(tmp_path, chance.choice((1, 300, 600, 1200)))
         with arbiter("asyncio", folder, *more):
+            wait_for_events(tmp_path, 600)
             (tmp_path / "stop").touch()
             complaints = [other.ended() for other in others]
     events = events_in(*tmp_path.glob("clients-*"))
@@ -77,8 +92,8 @@ def lived_through(tmp_path: Path, kills: int, seed: int, *more: str) -> None:
     # Enough has happened for that to mean something.
     heard = [type(event.told).__name__ for event in events if isinstance(event, Heard)]
     assert sum(isinstance(event, Gone) for event in events) > kills
-    assert heard.count("Grant") > 10 * kills
-    assert {"Done", "Refusal", "Alive", "Waiting"} <= set(heard)
+    assert heard.count("Grant") > 3 * kills
+    assert {"Done", "Refusal", "Alive"} <= set(heard)
 
 
 def test_an_arbiter_that_is_killed_under_load_has_promised_nothing_twice_seed_1(tmp_path: Path) -> None:
@@ -86,7 +101,7 @@ def test_an_arbiter_that_is_killed_under_load_has_promised_nothing_twice_seed_1(
 
 
 def test_a_wall_clock_that_jumps_by_days_moves_no_lease_in_no_life_seed_2(tmp_path: Path) -> None:
-    lived_through(tmp_path, 3, 2, "jumping")
+    lived_through(tmp_path, 4, 2, "jumping")
 
 
 @pytest.mark.soak
