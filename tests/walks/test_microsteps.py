@@ -1,0 +1,429 @@
+"""Virtual time with microsteps: what comes of a run depends on nothing but the daemons and their channels.
+
+A net is a random graph of daemons that send, receive, select, sleep, time out, fail and are restarted, close, and have
+child tasks inside. It is run on both loops, ours and others', with its daemons declared in any order, and with an
+agenda that lets different daemons go on in any order, as they do when they live in several processes. What each daemon
+saw, when it saw it, and what went over each channel must always be the same. A rule that is switched off shows.
+"""
+
+import heapq
+import logging
+import random
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Literal
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from geartrain import (
+    ChannelClosed,
+    ChannelInUse,
+    Context,
+    EndOfStream,
+    Policy,
+    ReceiveStream,
+    RestartPolicy,
+    SendStream,
+    SimClock,
+    Supervisor,
+    WouldBlock,
+    simulate,
+)
+from geartrain.engine.in_turn import start_in_turn
+from geartrain.engine.signal import Signal
+from geartrain.engine.simulated import SimulatedSend, open_simulated
+from geartrain.recipes import select
+from geartrain.rules.effects import BACKWARD, FORWARD, Effect
+from geartrain.rules.microsteps import DUE, Apply, Microsteps
+from geartrain.rules.timestep import Number, Waiter
+
+Verb = Literal[
+    "send", "send_nowait", "send_in_time", "receive", "receive_nowait", "receive_in_time", "select", "select_in_time",
+    "sleep", "every", "close", "fail", "children", "look", "drain_in_time", "hold",
+]  # fmt: skip
+
+# Hundreds of expected failures need no report.
+_log = logging.getLogger("geartrain.nets")
+_log.setLevel(logging.CRITICAL)
+
+UNTIL_S = 20
+
+
+# -- nets -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Edge:
+    writer: int
+    reader: int
+    maxsize: int = 1
+    policy: Policy = "block"
+
+
+@dataclass(frozen=True)
+class Step:
+    verb: Verb
+    which: int = 0
+    time: int = 0
+
+
+@dataclass(frozen=True)
+class Net:
+    edges: Sequence[Edge]
+    daemons: Sequence[Sequence[Step]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What each daemon saw, and what went over each channel."""
+
+    diaries: dict[str, tuple[Any, ...]]
+    records: tuple[Any, ...]
+
+    @property
+    def digest(self) -> str:
+        return sha256(repr((sorted(self.diaries.items()), self.records)).encode()).hexdigest()
+
+
+class Life:
+    """One daemon: its ends, how far it is, and what it saw. A new life goes on after what the last one failed at."""
+
+    def __init__(self, name: str, steps: Sequence[Step], clock: SimClock) -> None:
+        self.name = name
+        self.steps = steps
+        self.clock = clock
+        self.at = 0
+        self.ins: list[ReceiveStream[Any]] = []
+        self.outs: list[SendStream[Any]] = []
+        self.diary: list[tuple[Any, ...]] = []
+
+    def note(self, *what: object) -> None:
+        self.diary.append((*self.clock.instant, *what))
+
+    def new_item(self) -> list[Any]:
+        """Whoever gets it gets a word of all that was seen here."""
+        return [self.name, len(self.diary), zlib.crc32(repr(self.diary).encode())]
+
+    async def run(self, ctx: Context) -> None:
+        while self.at < 2 * len(self.steps):
+            step = self.steps[self.at % len(self.steps)]
+            self.at += 1
+            outcome: object
+            try:
+                outcome = await self.take(ctx, step)
+            except (ChannelClosed, ChannelInUse, EndOfStream, WouldBlock) as refusal:
+                outcome = type(refusal).__name__
+            self.note(step.verb, outcome)
+
+    async def take(self, ctx: Context, step: Step) -> object:
+        inp = self.ins[step.which % len(self.ins)] if self.ins else None
+        out = self.outs[step.which % len(self.outs)] if self.outs else None
+        match step.verb:
+            case "send" if out is not None:
+                await out.send(self.new_item())
+            case "send_nowait" if out is not None:
+                out.send_nowait(self.new_item())
+            case "send_in_time" if out is not None:
+                with ctx.clock.move_on_after(step.time) as scope:
+                    await out.send(self.new_item())
+                    return "sent"
+                return scope.cancelled_caught
+            case "receive" if inp is not None:
+                return await inp.receive()
+            case "receive_nowait" if inp is not None:
+                return inp.receive_nowait()
+            case "receive_in_time" if inp is not None:
+                with ctx.clock.move_on_after(step.time):
+                    return await inp.receive()
+            case "select" if inp is not None:
+                return await self.select(step)
+            case "select_in_time" if inp is not None:
+                with ctx.clock.move_on_after(step.time):
+                    return await self.select(step)
+            case "sleep":
+                await ctx.clock.sleep(step.time)
+            case "every":
+                async for tick in ctx.clock.every(1 + step.time, first="now"):
+                    if tick >= 3:
+                        return tick
+            case "close":
+                for end in (out, inp)[step.time % 2 :][:1]:
+                    if end is not None:
+                        await end.aclose()
+            case "fail":
+                self.note("fails")
+                raise RuntimeError(self.name)
+            case "children":
+                await self.bring_up(ctx, step, inp, out)
+            case "look":
+                return [str(end.statistics()) for end in self.ins], [str(end.statistics()) for end in self.outs]
+            case "drain_in_time" if out is not None:
+                with ctx.clock.move_on_after(step.time):
+                    await out.drain()
+                    return "drained"
+            case "hold":
+                async with ctx.clock.hold():
+                    await anyio.lowlevel.checkpoint()
+        return None
+
+    async def select(self, step: Step) -> tuple[str, Any]:
+        turned = [self.ins[(n + step.which) % len(self.ins)] for n in range(len(self.ins))]
+        index, item = await select(*turned)
+        return repr(turned[index]), item
+
+    async def bring_up(
+        self, ctx: Context, step: Step, inp: ReceiveStream[Any] | None, out: SendStream[Any] | None
+    ) -> None:
+        told = Signal()
+
+        async def child(number: int) -> None:
+            try:
+                if number != step.which:
+                    await told.wait()
+                self.note("child", number)
+                if number == 1 and out is not None:
+                    await out.send(self.new_item())
+                elif number == 2 and inp is not None:
+                    self.note("child took", await inp.receive())
+                await ctx.clock.sleep(step.time if number % 2 else 0)
+            except (ChannelClosed, ChannelInUse, EndOfStream) as refusal:
+                self.note("child refused", type(refusal).__name__)
+            finally:
+                self.note("child leaves", number)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                start_in_turn(tasks, child, number)
+            await ctx.clock.sleep(step.time)
+            told.set()
+            await ctx.clock.sleep(step.which)
+            tasks.cancel_scope.cancel()
+
+
+def run_of(net: Net, clock: SimClock, order: Sequence[int] | None = None) -> Callable[[], Awaitable[Outcome]]:
+    """The run of a net, with its daemons declared in some order."""
+
+    async def run() -> Outcome:
+        records: list[tuple[Any, ...]] = []
+        lives = [Life(f"d{number}", steps, clock) for number, steps in enumerate(net.daemons)]
+        for number, edge in enumerate(net.edges):
+            channel = open_simulated(
+                f"c{number}", edge.maxsize, policy=edge.policy, record=lambda *record: records.append(record)
+            )
+            lives[edge.writer].outs.append(channel.send)
+            lives[edge.reader].ins.append(channel.recv)
+        restart = RestartPolicy(1)
+        async with Supervisor(clock=clock, on_error="restart", restart=restart, logger=_log) as sup:
+            for number in order or range(len(lives)):
+                sup.spawn(lives[number].run, name=lives[number].name)
+            await clock.advance(UNTIL_S)
+            outcome = Outcome({life.name: tuple(life.diary) for life in lives}, tuple(sorted(records)))
+            await sup.stop(grace=0)
+        return outcome
+
+    return run
+
+
+# -- placements -------------------------------------------------------------------------------------------------------
+
+
+class AnyPlacement(Microsteps):
+    """Different daemons go on in any order, drawn from a seed: as if they lived in several processes."""
+
+    seed = 0
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._chance = random.Random(self.seed)
+
+    def _next_here(self) -> Waiter | None:
+        while (waiter := self._due_now()) is not None:
+            heapq.heappush(self._ready, waiter)
+        if not self._ready:
+            return None
+        chosen = self._chance.choice(sorted({entry[1][0] for entry in self._ready}))  # type: ignore[index]
+        entry = self._of_daemon([entry for entry in sorted(self._ready) if entry[1][0] == chosen])  # type: ignore[index]
+        self._ready.remove(entry)
+        heapq.heapify(self._ready)
+        return entry[3]
+
+    def _of_daemon(self, entries: list[tuple[int, Number, int, Waiter]]) -> tuple[int, Number, int, Waiter]:
+        return entries[0]
+
+    def _due_now(self) -> tuple[int, Number, int, Waiter] | None:
+        timer = self.timeline.first()
+        if timer is None or timer[0] > self.timeline.now_ns:
+            return None
+        waiter = self.timeline.advance(self.timeline.now_ns)
+        assert waiter is not None
+        return DUE, timer[1], next(self._ties), waiter
+
+
+class ItemsAtOnce(AnyPlacement):
+    """Without the rule that an item is heard in the next microstep."""
+
+    direction = FORWARD
+
+    def post(self, effect: Effect, apply: Apply) -> None:
+        if effect.direction == self.direction:
+            apply(effect.said)
+        else:
+            super().post(effect, apply)
+
+
+class CreditAtOnce(ItemsAtOnce):
+    """Without the rule that room is heard of in the next microstep."""
+
+    direction = BACKWARD
+
+
+class TasksAsTheyCome(AnyPlacement):
+    """Without the order of the ready tasks of a daemon."""
+
+    def _of_daemon(self, entries: list[tuple[int, Number, int, Waiter]]) -> tuple[int, Number, int, Waiter]:
+        return self._chance.choice(entries)
+
+
+def placed(agenda: type[AnyPlacement], seed: int) -> SimClock:
+    kind = type(agenda.__name__, (agenda,), {"seed": seed})
+
+    class Placed(SimClock):
+        def _new_microsteps(self, limit: int) -> Microsteps:
+            made: Microsteps = kind(self._timeline, limit)
+            return made
+
+    return Placed(microsteps=True)
+
+
+def outcomes(net: Net, agenda: type[AnyPlacement], seeds: int = 12) -> set[str]:
+    return {simulate(run_of(net, placed(agenda, seed))).digest for seed in range(seeds)}
+
+
+# -- all runs are the same --------------------------------------------------------------------------------------------
+
+VERBS: Sequence[Verb] = (
+    "send", "send", "send", "send_nowait", "send_in_time", "receive", "receive", "receive", "receive_nowait",
+    "receive_in_time", "select", "select_in_time", "sleep", "sleep", "every", "close", "fail", "children", "look",
+    "drain_in_time", "hold",
+)  # fmt: skip
+STEPS = st.builds(Step, st.sampled_from(VERBS), st.integers(0, 3), st.integers(0, 2))
+
+
+@st.composite
+def nets(draw: st.DrawFn) -> Net:
+    count = draw(st.integers(2, 5))
+    ends = st.integers(0, count - 1)
+    sizes = st.tuples(
+        st.integers(0, 2), st.sampled_from(["block", "block", "block", "drop_newest", "latest", "drop_oldest"])
+    )
+    edges = []
+    for _ in range(draw(st.integers(1, 6))):
+        writer, reader = draw(ends), draw(ends)
+        maxsize, policy = draw(sizes)
+        edges.append(Edge(writer, reader, 1 if policy in ("latest", "drop_oldest") else maxsize, policy))
+    daemons = [draw(st.lists(STEPS, min_size=1, max_size=8)) for _ in range(count)]
+    return Net(edges, daemons)
+
+
+def check_net(net: Net, chance: random.Random) -> None:
+    order = list(range(len(net.daemons)))
+    first = simulate(run_of(net, SimClock(microsteps=True)))
+    chance.shuffle(order)
+    again: list[Any] = [
+        simulate(run_of(net, SimClock(microsteps=True), order)),
+        simulate(run_of(net, SimClock(microsteps=True)), backend="trio"),
+        simulate(run_of(net, SimClock(microsteps=True), order), backend="trio"),
+        anyio.run(run_of(net, SimClock(microsteps=True))),
+        anyio.run(run_of(net, SimClock(microsteps=True)), backend="trio"),
+    ]
+    for seed in range(3):
+        run = run_of(net, placed(AnyPlacement, seed))
+        again.append(simulate(run, backend="trio" if seed % 2 else "asyncio"))
+    for outcome in again:
+        assert outcome == first
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(nets(), st.randoms(use_true_random=False))
+def test_a_net_gives_the_same_on_every_loop_in_every_order_and_placement(net: Net, chance: random.Random) -> None:
+    check_net(net, chance)
+
+
+@pytest.mark.soak
+@settings(max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(nets(), st.randoms(use_true_random=False))
+def test_five_thousand_nets_give_the_same_on_every_loop_in_every_order_and_placement(
+    net: Net, chance: random.Random
+) -> None:
+    check_net(net, chance)
+
+
+# -- rules that are switched off --------------------------------------------------------------------------------------
+
+SLEEP, SEND, RECEIVE = Step("sleep", 0, 1), Step("send"), Step("receive")
+
+# For each rule a net that shows when it is missing.
+ONE_AFTER_THE_OTHER = Net([Edge(0, 1)], [[SLEEP, SEND], [SLEEP, Step("receive_nowait")]])
+FULL = Net([Edge(0, 1)], [[SEND, SLEEP, Step("send_nowait"), Step("close")], [SLEEP, Step("receive_nowait")]])
+CHILDREN = Net([Edge(0, 1)], [[Step("children", 3, 1)], [RECEIVE, RECEIVE]])
+
+
+@pytest.mark.parametrize("net", [ONE_AFTER_THE_OTHER, FULL, CHILDREN], ids=["items", "credit", "children"])
+def test_with_all_rules_it_does_not_matter_where_a_daemon_lives(net: Net) -> None:
+    assert len(outcomes(net, AnyPlacement)) == 1
+
+
+def test_items_that_are_heard_at_once_show_who_ran_first() -> None:
+    assert len(outcomes(ONE_AFTER_THE_OTHER, ItemsAtOnce)) > 1
+
+
+def test_room_that_is_heard_of_at_once_shows_who_ran_first() -> None:
+    assert len(outcomes(FULL, CreditAtOnce)) > 1
+
+
+def test_tasks_of_a_daemon_that_go_on_as_they_come_show_in_what_it_does() -> None:
+    assert len(outcomes(CHILDREN, TasksAsTheyCome)) > 1
+
+
+LATE_OFFER = Net([Edge(0, 1, 0)], [[Step("send_in_time", 0, 1)], [SLEEP, Step("receive_nowait"), Step("sleep", 0, 9)]])
+
+
+def sent_and_taken(clock: SimClock) -> tuple[int, int]:
+    outcome: Any = simulate(run_of(LATE_OFFER, clock))
+    return sum(what[-1] == "sent" for what in outcome.diaries["d0"]), len(outcome.records)
+
+
+def test_an_offer_that_is_taken_as_it_times_out_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sent_and_taken(SimClock(microsteps=True)) == (1, 1)
+
+    async def gives_up_at_once(_: SimulatedSend[Any]) -> bool:
+        return False
+
+    monkeypatch.setattr(SimulatedSend, "_could_not_take_back", gives_up_at_once)
+    sent, taken = sent_and_taken(SimClock(microsteps=True))
+    assert sent < taken
+
+
+# -- the chain --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_message_of_time_t_is_handled_by_forty_stages_before_anybody_sees_the_next(
+    backend: Literal["asyncio", "trio"],
+) -> None:
+    stages = 40
+    edges = [Edge(number, number + 1, number % 2) for number in range(stages)]
+    source = [step for _ in range(3) for step in (SLEEP, SEND)]
+    forward = [step for _ in range(3) for step in (RECEIVE, SEND)]
+    net = Net(edges, [source, *[forward] * (stages - 1), [RECEIVE] * 3])
+    outcome: Any = simulate(run_of(net, placed(AnyPlacement, 1)), backend=backend)
+    times = {record[1] for record in outcome.records}
+    assert len(times) == 6
+    for t_ns in times:
+        assert len([record for record in outcome.records if record[1] == t_ns]) == stages
