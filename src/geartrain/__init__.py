@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from geartrain.engine.remote import open_receive as open_receive
     from geartrain.engine.remote import open_send as open_send
     from geartrain.engine.scheduler import DeadlineScheduler as DeadlineScheduler
+    from geartrain.engine.services import ServiceRun as ServiceRun
     from geartrain.engine.simulate import simulate as simulate
     from geartrain.engine.supervisor import Supervisor as Supervisor
     from geartrain.errors import CallFailed as CallFailed
@@ -126,6 +127,7 @@ _ROOMS = {
     "geartrain.engine.planes": ("PlaneBoard",),
     "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),
     "geartrain.engine.scheduler": ("DeadlineScheduler",),
+    "geartrain.engine.services": ("ServiceRun",),
     "geartrain.engine.simulate": ("simulate",),
     "geartrain.engine.hosted": ("DaemonHealth",),
     "geartrain.engine.supervisor": ("Supervisor",),

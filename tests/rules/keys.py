@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import fields
 
-from geartrain.rules.pipeline import HEALTHY_S, ChannelSpec, DaemonSpec, PipelineSpec, ProcessSpec
+from geartrain.rules.pipeline import HEALTHY_S, ChannelSpec, DaemonSpec, PipelineSpec, ProcessSpec, ServiceSpec
 from geartrain.rules.pipeline_file import read, tables_of, usual_maxsize
 from geartrain.rules.restart import RestartPolicy
 
@@ -148,10 +148,28 @@ TABLES = (
                           "that takes longer holds all of them.", "any time"),
         },
     ),
+    Table(
+        "[services.NAME]",
+        ("services", "x"),
+        ServiceSpec,
+        "For a job that one of several replicas runs once in each cycle: [services](services.md).",
+        {
+            "run": Key('"books:report"', "The function, as `module:function`. It is given a `ServiceRun`; one that is "
+                       "not async runs in a thread."),
+            "every": Key('"1m"', "How long a cycle is."),
+            "replicas": Key('["left", "right"]', "How many processes of its own stand by, or which processes of the "
+                            "pipeline do."),
+            "overlap": Key('"wait"', "What becomes of a cycle that begins while an earlier one still runs."),
+            "missed": Key('"run_once"', "What becomes of a cycle that has passed and that nobody ran."),
+            "grace": Key('"30s"', "How long a run that is to make room may take to leave; then its process is ended."),
+            "silent_after": Key('"30s"', "A replica that says nothing for so long while it has a run is ended with its "
+                                "process, and another one gets the cycle."),
+        },
+    ),
 )  # fmt: skip
 
 # What a spec says that no file does, and what is called otherwise there.
-_NOT_IN_FILES = {"name", "file", "daemons", "channels", "processes", "first_at_once"}
+_NOT_IN_FILES = {"name", "file", "daemons", "channels", "processes", "services", "first_at_once"}
 _IN_FILES = {"writer": "from", "reader": "to"}
 
 

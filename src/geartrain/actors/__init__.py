@@ -8,8 +8,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from geartrain.actors.arbiter import LeaseArbiter as LeaseArbiter
     from geartrain.actors.clock import ReactorClock as ReactorClock
+    from geartrain.actors.services import ServiceKeeper as ServiceKeeper
 
-_ROOM_OF = {"LeaseArbiter": "arbiter", "ReactorClock": "clock"}
+_ROOM_OF = {"LeaseArbiter": "arbiter", "ReactorClock": "clock", "ServiceKeeper": "services"}
 
 __all__ = sorted(_ROOM_OF)
 

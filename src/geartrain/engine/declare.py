@@ -109,7 +109,11 @@ def name_in_words(target: Target) -> str:
 def run_of(target: Target) -> str:
     """The text from which another process loads a target: "module:attr", or "script.py:attr" for the script itself."""
     inner = _function(target) if isinstance(target, DaemonFactory) else target
-    title = name_in_words(target)
+    return place_of(inner, name_in_words(target))
+
+
+def place_of(inner: Any, title: str) -> str:
+    """Where another process finds a class or a function."""
     if "<" in inner.__qualname__:
         raise BadType(
             f"{title} is defined inside a function ({inner.__qualname__}), where no other process finds it; "

@@ -14,7 +14,7 @@ parameter (`self.frames = frames`): that is how a type checker knows what `camer
 another name, and every port of an `@daemon` function, is connected by name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from os import PathLike
@@ -38,10 +38,11 @@ from geartrain.engine.declare import (
 )
 from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.leases import LeaseClient, Leases
+from geartrain.engine.services import Job, checked_job, load_job, place_of_job
 from geartrain.engine.simulate import simulate
 from geartrain.errors import BadType, BadValue, CannotLoad, Fault, GeartrainError, PipelineFaulty
 from geartrain.ports.clock import Clock, SimClock
-from geartrain.rules import lifecycle, system, wiring
+from geartrain.rules import lifecycle, service_places, system, wiring
 from geartrain.rules.budgets import in_ns
 from geartrain.rules.checks import number, one_of, whole
 from geartrain.rules.lifecycle import OnError
@@ -57,6 +58,9 @@ from geartrain.rules.pipeline import (
     ON_HANG,
     ON_PEER_RESTART,
     POLICIES,
+    REPLICAS,
+    SERVICE_GRACE_S,
+    SILENT_AFTER_S,
     Ack,
     Backend,
     Carrier,
@@ -69,9 +73,11 @@ from geartrain.rules.pipeline import (
     Policy,
     PortRef,
     ProcessSpec,
+    ServiceSpec,
 )
 from geartrain.rules.pipeline_file import overridden, parsed, port_ref, read, tables_of, usual_maxsize
 from geartrain.rules.restart import RestartPolicy
+from geartrain.rules.services import MISSED, OVERLAPS, Missed, Overlap
 from geartrain.rules.signature import Signature
 
 D = TypeVar("D", bound=Daemon)
@@ -361,6 +367,44 @@ class Pipeline:
             raise BadValue(f"process {name!r} is described already")
         self._change(processes=(*self._spec.processes, process))
 
+    def service(
+        self,
+        job: Job,
+        *,
+        every: float,
+        name: str | None = None,
+        replicas: int | Sequence[str] = REPLICAS,
+        overlap: Overlap = "skip",
+        missed: Missed = "skip",
+        grace: float = SERVICE_GRACE_S,
+        silent_after: float = SILENT_AFTER_S,
+    ) -> None:
+        """Declare a function that one of several replicas runs once in every cycle of `every` seconds.
+
+        It is given a `ServiceRun`; one that is not async runs in a thread. `replicas` is how many processes of its own
+        stand by, or which processes of the pipeline do. Its name is that of the function, if no other is given.
+        """
+        run = place_of_job(checked_job(job, getattr(job, "__name__", repr(job))))
+        one_of("service() overlap", overlap, OVERLAPS)
+        one_of("service() missed", missed, MISSED)
+        service = ServiceSpec(
+            name=_text("a service's name", job.__name__ if name is None else name),
+            run=run,
+            every=number("service() every, in seconds,", every, least=1e-9),
+            replicas=replicas if isinstance(replicas, int) else tuple(replicas),
+            overlap=overlap,
+            missed=missed,
+            grace=number("service() grace", grace, least=0),
+            silent_after=number("service() silent_after", silent_after, least=1e-9),
+        )
+        if isinstance(service.replicas, int):
+            whole("service() replicas", service.replicas, least=1)
+        elif isinstance(replicas, str) or not service.replicas:
+            raise BadType(f"service() replicas must be a whole number or a list of processes, got {replicas!r}")
+        if service.name in [other.name for other in self._spec.services]:
+            raise BadValue(f"there is a service {service.name!r} already; pass another name=")
+        self._change(services=(*self._spec.services, service))
+
     def _add(self, daemon: DaemonSpec) -> None:
         if daemon.name in [other.name for other in self._spec.daemons]:
             raise BadValue(f"duplicate daemon name {daemon.name!r}; pass a unique `name=...`")
@@ -392,10 +436,39 @@ class Pipeline:
     def _whole(self) -> tuple[PipelineSpec, tuple[Fault, ...]]:
         """The pipeline as it runs, and what is wrong with it."""
         signatures, unloadable = self._look(self._spec.daemons)
-        spec = system.completed(self._spec, signatures)
+        spec = system.completed(self._placed(), signatures)
         added, missing = self._look([daemon for daemon in spec.daemons if daemon not in self._spec.daemons])
         asked = system.faults(self._spec, signatures)
-        return spec, (*self._faults, *unloadable, *missing, *asked, *wiring.check(spec, signatures | added))
+        return spec, (
+            *self._faults,
+            *unloadable,
+            *missing,
+            *self._faults_of_services(),
+            *asked,
+            *wiring.check(spec, signatures | added),
+        )
+
+    def _placed(self) -> PipelineSpec:
+        """With the scripts of its services named so that every process finds them."""
+
+        def placed(service: ServiceSpec) -> ServiceSpec:
+            script, colon, name = service.run.rpartition(":")
+            found = self._folder is not None and script.endswith(".py")
+            run = f"{(self._folder or Path()) / script}{colon}{name}" if found else service.run
+            return msgspec.structs.replace(service, run=run)
+
+        return msgspec.structs.replace(self._spec, services=tuple(map(placed, self._spec.services)))
+
+    def _faults_of_services(self) -> Iterator[Fault]:
+        yield from service_places.faults(self._spec)
+        for service in self._spec.services:
+            if not service.run:
+                continue
+            try:
+                load_job(service.run, self._folder)
+            except GeartrainError as error:
+                trace = error.trace if isinstance(error, CannotLoad) else ""
+                yield Fault(self._spec.file, f"services.{service.name}.run", str(error), trace)
 
     def checked(self) -> Mapping[str, Target]:
         """The class or function of each daemon that is one; `PipelineFaulty` with everything that is wrong."""

@@ -66,6 +66,7 @@ from geartrain.faces.post_mortem import found as post_mortem_of
 from geartrain.faces.post_mortem import in_words
 from geartrain.faces.running import FAILED, FAULTY, RunOrder, in_lines, refusal
 from geartrain.faces.runs import NothingRuns, followed, live_run, logs_in, state_of
+from geartrain.faces.services import services_of, told_of_service
 from geartrain.faces.supervise import STOPS
 from geartrain.faces.target import pipeline_of
 from geartrain.faces.toml import toml_text
@@ -351,16 +352,19 @@ def run(
 @run_argument
 @format_option
 def ps(run_name: str | None, form: TableFormat) -> None:
-    """Show the daemons of a run.
+    """Show the daemons of a run, and its services: who has run what, and why each other one does not.
 
     Example: geartrain ps --format json
     """
-    standings = _ask(run_name, AskStandings()).daemons
+    found = live_run(run_name)
+    standings = ask(found.folder, AskStandings()).daemons
+    services = services_of(found.run_id)
     if form == "json":
-        _print_json(standings)
+        _print_json((*standings, *services))
     else:
         head = ("DAEMON", "PROCESS", "PID", "STATE", "RESTARTS", "LOST", "UPTIME", "STALE", "LAST ERROR")
         _print(in_columns(head, [_row(standing) for standing in standings]))
+        _print("".join(f"\n{told_of_service(service)}" for service in services))
 
 
 def _row(standing: Standing) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
       daemons     DaemonSpec    what runs, where, and what its failure means
       channels    ChannelSpec   from a port of one daemon to a port of another
       processes   ProcessSpec   settings of a process, for those that have any
+      services    ServiceSpec   what runs once in each cycle, in one of several processes
 
 A spec is plain data in the order of its file. Where it was read from makes no difference to it.
 """
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 
 from geartrain.rules.lifecycle import OnError
 from geartrain.rules.restart import RestartPolicy
+from geartrain.rules.services import Missed, Overlap
 
 Policy = Literal["block", "latest", "drop_oldest", "drop_newest"]
 Ack = Literal["batch", "each", "manual"]
@@ -35,6 +37,10 @@ ON_PEER_RESTART: tuple[OnPeerRestart, ...] = get_args(OnPeerRestart)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 HUNG_AFTER_S = 10.0
+# Of a service: how many stand by, when one that says nothing is ended, how long one that is asked to leave may take.
+REPLICAS = 2
+SILENT_AFTER_S = 10.0
+SERVICE_GRACE_S = 5.0
 
 # How long a daemon must live so that its former deaths do not count, where nobody has said it.
 HEALTHY_S = 30.0
@@ -169,6 +175,31 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
         return None if self.budget is None else round(self.budget * 1e9)
 
 
+class ServiceSpec(Struct, frozen=True, kw_only=True):
+    """A job that one of its replicas runs once in every cycle of `every` seconds.
+
+    `run` is a function of one argument, a `ServiceRun`. `replicas` is how many processes of its own stand by, or the
+    names of processes of the pipeline that do. A replica that says nothing for `silent_after` seconds, and one that
+    does not leave within `grace` seconds when it is asked to, is ended with its process.
+    """
+
+    name: str
+    run: str
+    every: float
+    replicas: int | tuple[str, ...] = REPLICAS
+    overlap: Overlap = "skip"
+    missed: Missed = "skip"
+    grace: float = SERVICE_GRACE_S
+    silent_after: float = SILENT_AFTER_S
+
+    @property
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """The replicas, each with its process."""
+        if isinstance(self.replicas, int):
+            return tuple((f"{self.name}-{count}",) * 2 for count in range(1, self.replicas + 1))
+        return tuple((f"{self.name}-{count}", process) for count, process in enumerate(self.replicas, start=1))
+
+
 class PipelineSpec(Struct, frozen=True, kw_only=True):
     """A whole pipeline. `file` says where it was declared, for messages.
 
@@ -181,6 +212,7 @@ class PipelineSpec(Struct, frozen=True, kw_only=True):
     daemons: tuple[DaemonSpec, ...] = ()
     channels: tuple[ChannelSpec, ...] = ()
     processes: tuple[ProcessSpec, ...] = ()
+    services: tuple[ServiceSpec, ...] = ()
     spares: int | None = None
     observe: str | None = None
     file: str = ""

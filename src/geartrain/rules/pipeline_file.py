@@ -33,14 +33,19 @@ from geartrain.rules.pipeline import (
     ON_HANG,
     ON_PEER_RESTART,
     POLICIES,
+    REPLICAS,
+    SERVICE_GRACE_S,
+    SILENT_AFTER_S,
     ChannelSpec,
     DaemonSpec,
     PipelineSpec,
     Policy,
     PortRef,
     ProcessSpec,
+    ServiceSpec,
 )
 from geartrain.rules.restart import RestartPolicy
+from geartrain.rules.services import MISSED, OVERLAPS
 
 T = TypeVar("T")
 Value = TypeVar("Value")
@@ -118,6 +123,7 @@ def read(tables: object, file: str = "") -> Reading:
         daemons=tuple(_daemon(name, table) for name, table in top.tables("daemons")),
         channels=tuple(_channel(name, table) for name, table in top.tables("channels")),
         processes=tuple(_process(name, table) for name, table in top.tables("processes")),
+        services=tuple(_service(name, table) for name, table in top.tables("services")),
         file=file,
     )
     for table in (head, top):
@@ -220,6 +226,26 @@ def _process(name: str, table: "_Table") -> ProcessSpec:
     return spec
 
 
+def _service(name: str, table: "_Table") -> ServiceSpec:
+    spec = ServiceSpec(
+        name=name,
+        run=table.text("run", "") or table.missing("run", 'say which function runs, as run = "module:function"'),
+        every=table.duration("every", 0.0),
+        replicas=table.replicas("replicas"),
+        overlap=table.one_of("overlap", "skip", OVERLAPS),
+        missed=table.one_of("missed", "skip", MISSED),
+        grace=table.duration("grace", SERVICE_GRACE_S),
+        silent_after=table.duration("silent_after", SILENT_AFTER_S),
+    )
+    if not table.has("every"):
+        table.missing("every", 'say how long a cycle is, as every = "5s"')
+    for key, value in (("every", spec.every), ("silent_after", spec.silent_after)):
+        if table.has(key) and round(value * 1e9) < 1 and not table.is_refused(key):
+            table.refuse(key, "must be more than 0")
+    table.refuse_the_rest()
+    return spec
+
+
 class _Table:
     """One table of the file: hands out values of the type that is asked for, and notes a fault for each that is none.
 
@@ -245,6 +271,9 @@ class _Table:
         key = ".".join(part for part in (self._key, name) if part)
         self._faults.append(Fault(self._file, key, said))
 
+    def is_refused(self, name: str) -> bool:
+        return any(fault.key == f"{self._key}.{name}" for fault in self._faults)
+
     def missing(self, name: str, advice: str) -> str:
         """A required key that is not there; one that is there and wrong has been refused before."""
         if not self.has(name):
@@ -269,6 +298,9 @@ class _Table:
 
     def words(self, name: str) -> tuple[str, ...]:
         return self._value(name, (), _words)
+
+    def replicas(self, name: str) -> int | tuple[str, ...]:
+        return self._value(name, REPLICAS, _replicas)
 
     def one_of(self, name: str, default: T, choices: Sequence[Word]) -> Word | T:
         def choice(value: object) -> Word:
@@ -358,6 +390,16 @@ def _words(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _replicas(value: object) -> int | tuple[str, ...]:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, list) and value and all(isinstance(name, str) and name for name in value):
+        return tuple(value)
+    raise BadValue(
+        f'must be a whole number, at least 1, or a list of processes, as ["left", "right"], got {_shown(value)}'
+    )
+
+
 def _shown(value: object) -> str:
     """A value as it stands in the file, or nearly."""
     if isinstance(value, Mapping):
@@ -370,12 +412,16 @@ def _shown(value: object) -> str:
 
 def tables_of(spec: PipelineSpec) -> dict[str, Any]:
     """The tables that `read` makes this spec of, with everything said that has a value."""
-    return {
+    tables = {
         "pipeline": _said({"name": spec.name, "backend": spec.backend, "spares": spec.spares, "observe": spec.observe}),
         "daemons": {daemon.name: _said(_tables_of_daemon(daemon)) for daemon in spec.daemons},
         "channels": {channel.name: _said(_tables_of_channel(channel)) for channel in spec.channels},
         "processes": {process.name: _said(_tables_of_process(process)) for process in spec.processes},
     }
+    # A pipeline as it runs has daemons in their place.
+    if spec.services:
+        tables["services"] = {service.name: _tables_of_service(service) for service in spec.services}
+    return tables
 
 
 def _tables_of_daemon(daemon: DaemonSpec) -> dict[str, Any]:
@@ -428,6 +474,18 @@ def _tables_of_process(process: ProcessSpec) -> dict[str, Any]:
         "hung_after": "never" if process.hung_after is None else duration_text(process.hung_after),
         "on_hang": process.on_hang,
         "budget": None if process.budget is None else duration_text(process.budget),
+    }
+
+
+def _tables_of_service(service: ServiceSpec) -> dict[str, Any]:
+    return {
+        "run": service.run,
+        "every": duration_text(service.every),
+        "replicas": service.replicas if isinstance(service.replicas, int) else list(service.replicas),
+        "overlap": service.overlap,
+        "missed": service.missed,
+        "grace": duration_text(service.grace),
+        "silent_after": duration_text(service.silent_after),
     }
 
 

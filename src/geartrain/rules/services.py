@@ -48,6 +48,8 @@ class Service(Struct, frozen=True, kw_only=True):
     overlap: Overlap = "skip"
     missed: Missed = "skip"
     silent_after_ns: int = 3 * 10**9
+    # How long one that is asked to leave may take.
+    grace_ns: int = 5 * 10**9
 
     def cycle_at(self, now_ns: int) -> int:
         return (now_ns - self.epoch_ns) // self.every_ns

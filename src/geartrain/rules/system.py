@@ -17,6 +17,7 @@ import msgspec
 
 from geartrain.errors import Fault
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
+from geartrain.rules.service_places import served
 from geartrain.rules.signature import ClockPort, Port, Signature
 
 CLOCK = "geartrain.actors:ReactorClock"
@@ -31,7 +32,7 @@ _OBSERVER_NAME = "observer"
 
 def completed(spec: PipelineSpec, signatures: Mapping[str, Signature]) -> PipelineSpec:
     """The pipeline with all that it asks for, so that nothing is asked for any more."""
-    return _observed(_leased(_timed(spec, signatures), signatures))
+    return _observed(_leased(_timed(served(spec), signatures), signatures))
 
 
 def _observed(spec: PipelineSpec) -> PipelineSpec:
