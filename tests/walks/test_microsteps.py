@@ -54,6 +54,9 @@ _log.setLevel(logging.CRITICAL)
 
 UNTIL_S = 20
 
+# So often a daemon does its steps.
+ROUNDS = 4
+
 
 # -- nets -------------------------------------------------------------------------------------------------------------
 
@@ -111,7 +114,7 @@ class Life:
         return [self.name, len(self.diary), zlib.crc32(repr(self.diary).encode())]
 
     async def run(self, ctx: Context) -> None:
-        while self.at < 2 * len(self.steps):
+        while self.at < ROUNDS * len(self.steps):
             step = self.steps[self.at % len(self.steps)]
             self.at += 1
             outcome: object
@@ -307,27 +310,26 @@ def outcomes(net: Net, agenda: type[AnyPlacement], seeds: int = 12) -> set[str]:
 
 # -- all runs are the same --------------------------------------------------------------------------------------------
 
-VERBS: Sequence[Verb] = (
-    "send", "send", "send", "send_nowait", "send_in_time", "receive", "receive", "receive", "receive_nowait",
-    "receive_in_time", "select", "select_in_time", "sleep", "sleep", "every", "close", "fail", "children", "look",
-    "drain_in_time", "hold",
-)  # fmt: skip
-STEPS = st.builds(Step, st.sampled_from(VERBS), st.integers(0, 3), st.integers(0, 2))
+# What waits for ever is rare, as it ends the story of its daemon; and so is what ends that of a channel.
+OFTEN: Sequence[Verb] = ("send_in_time", "receive_in_time", "select_in_time", "send_nowait", "receive_nowait", "sleep")
+SELDOM: Sequence[Verb] = ("send", "receive", "select", "every", "close", "fail", "children", "look", "drain_in_time",
+                          "hold")  # fmt: skip
+STEPS = st.builds(Step, st.sampled_from([*list(OFTEN) * 5, *SELDOM]), st.integers(0, 3), st.integers(0, 2))
+POLICIES: Sequence[Policy] = ("block", "block", "block", "drop_newest", "latest", "drop_oldest")
+SOME_POLICY: st.SearchStrategy[Policy] = st.sampled_from(POLICIES)
 
 
 @st.composite
 def nets(draw: st.DrawFn) -> Net:
+    """Everybody writes to the next, and more."""
     count = draw(st.integers(2, 5))
     ends = st.integers(0, count - 1)
-    sizes = st.tuples(
-        st.integers(0, 2), st.sampled_from(["block", "block", "block", "drop_newest", "latest", "drop_oldest"])
-    )
+    pairs = [(number, (number + 1) % count) for number in range(count)]
     edges = []
-    for _ in range(draw(st.integers(1, 6))):
-        writer, reader = draw(ends), draw(ends)
-        maxsize, policy = draw(sizes)
+    for writer, reader in pairs + draw(st.lists(st.tuples(ends, ends), max_size=4)):
+        maxsize, policy = draw(st.integers(0, 2)), draw(SOME_POLICY)
         edges.append(Edge(writer, reader, 1 if policy in ("latest", "drop_oldest") else maxsize, policy))
-    daemons = [draw(st.lists(STEPS, min_size=1, max_size=8)) for _ in range(count)]
+    daemons = [draw(st.lists(STEPS, min_size=2, max_size=8)) for _ in range(count)]
     return Net(edges, daemons)
 
 
@@ -349,7 +351,7 @@ def check_net(net: Net, chance: random.Random) -> None:
         assert outcome == first
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nets(), st.randoms(use_true_random=False))
 def test_a_net_gives_the_same_on_every_loop_in_every_order_and_placement(net: Net, chance: random.Random) -> None:
     check_net(net, chance)
@@ -424,6 +426,6 @@ def test_a_message_of_time_t_is_handled_by_forty_stages_before_anybody_sees_the_
     net = Net(edges, [source, *[forward] * (stages - 1), [RECEIVE] * 3])
     outcome: Any = simulate(run_of(net, placed(AnyPlacement, 1)), backend=backend)
     times = {record[1] for record in outcome.records}
-    assert len(times) == 6
+    assert len(times) == 3 * ROUNDS
     for t_ns in times:
         assert len([record for record in outcome.records if record[1] == t_ns]) == stages
