@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from geartrain import JournalDamaged, Pipeline, ServiceRun, SimClock, simulate
-from geartrain.actors.services import recovered
+from geartrain.actors.services import Keeper, recovered
 from geartrain.engine.in_process import InProcess
 from geartrain.ports.journal import MemoryJournal
 from geartrain.rules.service_words import Begun, line, snapshot
@@ -119,6 +119,32 @@ def test_a_run_that_does_not_leave_is_waited_for_where_its_process_cannot_be_end
 def test_a_replica_that_is_stopped_finishes_what_it_has_in_hand(loop: Loop) -> None:
     said = live(loop, slow, 0.5, replicas=2)
     assert said == [(100, "begins", 100), (102.5, "ends", 100)]
+
+
+@both_loops
+@pytest.mark.parametrize("overlap", ["skip", "allow"])
+def test_a_keeper_that_is_made_anew_knows_what_has_run_and_what_runs(
+    loop: Loop, overlap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Keeper._look
+    fails_at_s = iter([100.1, 101.5, 103.0])
+    next_s = [next(fails_at_s)]
+
+    async def look(keeper: Keeper) -> int:
+        if keeper._clock.now() >= next_s[0]:
+            next_s[0] = next(fails_at_s, float("inf"))
+            raise RuntimeError("the keeper has failed")
+        return await looks(keeper)
+
+    monkeypatch.setattr(Keeper, "_look", look)
+    said = live(loop, quick, 7.9, overlap=overlap, silent_after=1)
+    begun = [cycle for _, what, cycle in said if what == "begins"]
+    assert next_s == [float("inf")]
+    assert begun == sorted(set(begun))
+    assert begun == [cycle for _, what, cycle in said if what == "ends"]
+    assert begun[0] == 100
+    assert begun[-1] == 107
+    assert tokens == list(range(1, len(begun) + 1))
 
 
 # -- the journal ------------------------------------------------------------------------------------------------------

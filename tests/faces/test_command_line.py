@@ -356,6 +356,26 @@ def standings(told_here: Told, *words: str) -> dict[str, dict[str, object]]:
     return {row["daemon"]: row for row in rows}
 
 
+def test_a_live_run_tells_who_runs_its_services_and_why_the_others_do_not(
+    running: Running, told_here: Told, tmp_path: Path
+) -> None:
+    (tmp_path / "job.py").write_text("import anyio\nasync def report(run): await anyio.sleep_forever()\n")
+    file = tmp_path / "served.toml"
+    file.write_text('[pipeline]\nname = "served"\n[services.report]\nrun = "job.py:report"\nevery = "1h"\n')
+    with running(str(file)):
+        service: dict[str, Any] = {}
+        while len(service.get("replicas", ())) < 2 or not all(one["why"] for one in service["replicas"]):
+            rows = [json.loads(line) for line in told_here("ps", "--format", "json").stdout.splitlines()]
+            service = next((row for row in rows if "service" in row), {})
+        assert {row["daemon"] for row in rows if "daemon" in row} == {"report-1", "report-2", "services"}
+        assert {one["why"] for one in service["replicas"]} == {"running", "given"}
+        assert (service["service"], service["every_s"], service["token"]) == ("report", 3600, 1)
+        assert [record["type"] for record in service["records"]] == ["given"]
+        said = told_here("ps").stdout
+        assert f"service report: every 1h, cycle {service['cycle']}, token 1; nothing has run" in said
+        assert told_here("stop").returncode == 0
+
+
 def test_a_live_run_tells_how_it_is_and_is_restarted_killed_and_stopped(running: Running, told_here: Told) -> None:
     with running(COUNTING, "--set", "daemons.sink.on_error='restart'") as live:
         first = pid_of_sink(live.until(*READY, "| pid "))

@@ -83,7 +83,9 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "ledger"
 
 
-async def run(pipeline: Pipeline, ledger: Path, during: Callable[[Walk], Awaitable[object]]) -> Walk:
+async def run(
+    pipeline: Pipeline, ledger: Path, during: Callable[[Walk], Awaitable[object]], patience_s: float = PATIENCE_S
+) -> Walk:
     launcher = Launcher(pipeline)
     walk = Walk(launcher, ledger)
 
@@ -91,7 +93,7 @@ async def run(pipeline: Pipeline, ledger: Path, during: Callable[[Walk], Awaitab
         await during(walk)
         await launcher.stop()
 
-    with anyio.fail_after(PATIENCE_S):
+    with anyio.fail_after(patience_s):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop_after)
             await launcher.live()
@@ -136,10 +138,11 @@ async def test_a_cycle_whose_replica_is_killed_is_run_by_another_one_in_the_same
     assert walk.outcomes()[Outcome.ABANDONED] == walk.outcomes()[Outcome.COMPLETED] == [first.cycle]
 
 
+@pytest.mark.parametrize("cycles", [24, pytest.param(300, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("victim", ["owner", "keeper", "both"])
-async def test_whoever_is_killed_each_cycle_completes_once(anyio_backend: Loop, ledger: Path, victim: str) -> None:
-    cycles = 30
-
+async def test_whoever_is_killed_each_cycle_completes_once(
+    anyio_backend: Loop, ledger: Path, victim: str, cycles: int
+) -> None:
     async def kill_again_and_again(walk: Walk) -> None:
         for count in range(3, cycles, 6):
             seen = len(await walk.sees(partial(has_ended, count)))
@@ -152,7 +155,7 @@ async def test_whoever_is_killed_each_cycle_completes_once(anyio_backend: Loop, 
 
     pipeline = Pipeline("served", backend=anyio_backend)
     pipeline.service(serving.works, every=0.2, replicas=3, overlap="wait", missed="catch_up")
-    walk = await run(pipeline, ledger, kill_again_and_again)
+    walk = await run(pipeline, ledger, kill_again_and_again, PATIENCE_S * cycles / 24)
     never_two_at_once(walk.entries())
     completed = Counter(walk.outcomes()[Outcome.COMPLETED])
     assert set(completed.values()) == {1}
