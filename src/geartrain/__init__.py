@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from geartrain.engine.leases import LeaseClient as LeaseClient
     from geartrain.engine.leases import Leases as Leases
     from geartrain.engine.leases import Taken as Taken
+    from geartrain.engine.leases import Watching as Watching
     from geartrain.engine.leases import open_leases as open_leases
     from geartrain.engine.pipeline import Pipeline as Pipeline
     from geartrain.engine.pipeline import run as run
@@ -122,7 +123,7 @@ _ROOMS = {
     "geartrain.engine.ends": ("Channel", "ChannelStats", "ReceiveStream", "SendStream"),
     "geartrain.engine.context": ("Context",),
     "geartrain.engine.daemon": ("Daemon", "daemon"),
-    "geartrain.engine.leases": ("Lease", "LeaseChannel", "LeaseClient", "Leases", "Taken", "open_leases"),
+    "geartrain.engine.leases": ("Lease", "LeaseChannel", "LeaseClient", "Leases", "Taken", "Watching", "open_leases"),
     "geartrain.engine.pipeline": ("Pipeline", "run"),
     "geartrain.engine.planes": ("PlaneBoard",),
     "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),

@@ -540,6 +540,69 @@ def test_a_lease_that_was_offered_and_is_lost_otherwise_is_lost(loop: Loop) -> N
     talk(loop, body)
 
 
+# -- what others do ---------------------------------------------------------------------------------------------------
+
+
+def watching(region: str, for_s: float = 50) -> Body:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        with clock.move_on_after(for_s):
+            async for happened in leases.watch(region):
+                told.append((clock.now(), f"{happened.what} {happened.label} {happened.why}".strip()))
+            told.append((clock.now(), "over"))
+
+    return body
+
+
+@both_loops
+def test_who_watches_a_region_is_told_what_is_held_and_then_what_becomes_of_it(loop: Loop) -> None:
+    told = live(
+        loop,
+        holding("a", "cell", 5, label="a"),
+        holding("b", "cell/arm", 3, after_s=2, wait=9, label="b"),
+        holding("c", "elsewhere", 3, after_s=2, label="c"),
+        holding("d", "/", 4, after_s=20, label="d", ttl=1),
+        watching("cell/arm/hand"),
+    )
+    seen = [(at, said) for at, said in told if said.split()[0] in ("held", "granted", "ended")]
+    assert seen[0] in [(0, "held a"), (0, "granted a")]
+    assert seen[1:] == [
+        (5, "ended a released"), (5, "granted b"), (8, "ended b released"), (20, "granted d"), (24, "ended d released")
+    ]  # fmt: skip
+
+
+@both_loops
+def test_who_watches_a_new_life_of_the_arbiter_is_told_that_it_has_missed_something_and_what_is_held(
+    loop: Loop,
+) -> None:
+    told = live(loop, watching("cell"), holding("a", "cell", 30, after_s=1, label="a"), arbiter=stubborn(12.5))
+    seen = [said for _, said in told if not said.startswith("a ")]
+    assert seen == ["granted a", "missed", "held a", "ended a released"]
+
+
+@both_loops
+def test_a_watch_is_over_when_it_is_closed_and_when_the_arbiter_is_gone(loop: Loop) -> None:
+    async def body(leases: Leases, clock: SimClock, told: Told) -> None:
+        first = leases.watch("cell")
+        async with leases.hold("cell"):
+            assert (await anext(first)).what in ("held", "granted")
+        await first.aclose()
+        assert [one.what async for one in first] == []
+        async for happened in leases.watch("cell"):
+            told.append((clock.now(), happened.what))
+        told.append((clock.now(), "over"))
+
+    class Brief(LeaseArbiter):
+        async def run(self, ctx: Context) -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(super().run, ctx)
+                await ctx.clock.wait_until(5)
+                for client in self.clients:
+                    await client.tells.aclose()
+                tasks.cancel_scope.cancel()
+
+    assert live(loop, body, arbiter=Brief) == [(5, "over")]
+
+
 # -- what is durable, and what is said of it --------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from geartrain import Lease, Leases, open_leases
 from geartrain.errors import BadType, BadValue
-from geartrain.rules.lease_words import Alive, Claim, Grant, Hello, Opened, Refusal
+from geartrain.rules.lease_words import Alive, Claim, Grant, Happened, Hello, Opened, Refusal
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,25 @@ from geartrain.rules.lease_words import Alive, Claim, Grant, Hello, Opened, Refu
         (lambda leases: leases.hold("a", ttl=float("nan")), "ttl must be from 0.01"),
         (lambda leases: leases.hold("a", wait=-1), "wait must be from 0"),
         (lambda leases: leases.hold("a", delay=1e9), "delay must be from 0"),
+        (lambda leases: leases.hold("a", bind="delay"), "one of 'session', 'ttl', got 'delay'"),
+        (lambda leases: leases.adopt(0), "lease must be"),
+        (lambda leases: leases.watch(), "at least one region"),
+        (lambda leases: leases.watch("../a"), "beyond the root"),
     ],
 )
 def test_what_makes_no_sense_is_refused_where_it_is_written(ask: Callable[[Leases], Any], said: str) -> None:
     with pytest.raises(BadValue, match=said):
         ask(open_leases().leases)
+
+
+def test_who_watches_and_does_not_look_is_told_at_last_that_it_has_missed_something() -> None:
+    leases = open_leases().leases
+    watching = leases.watch("cell")
+    for number in range(2_000):
+        leases._hear(Happened(1, watching.n, "granted", number))
+    told = list(watching._come)
+    assert [one.lease for one in told[:-1]] == list(range(1_000))
+    assert [one.what for one in told].index("missed") == len(told) - 1
 
 
 @pytest.mark.parametrize("bad", [5, None, b"a"])

@@ -34,7 +34,22 @@ from geartrain.ports.lease_audit import AuditLog
 from geartrain.ports.run_memory import RunMemory
 from geartrain.rules.lease import State, Terms, decide
 from geartrain.rules.lease_ledger import Ledger, decode, decode_snapshot, encode, encode_snapshot, fold_into
-from geartrain.rules.lease_words import Asked, Audit, Begin, Close, Command, Hello, Open, Opened, Refusal, Tick, Told
+from geartrain.rules.lease_watch import Watched
+from geartrain.rules.lease_words import (
+    Audit,
+    Begin,
+    Close,
+    Command,
+    Happened,
+    Hello,
+    Open,
+    Opened,
+    Refusal,
+    Said,
+    Tick,
+    Told,
+    Watch,
+)
 from geartrain.rules.regions import Case
 
 # After so many records what they came to is kept in their place.
@@ -50,6 +65,8 @@ class Desk:
 
     # Whether the first that it is told is that this is a new life.
     is_greeted = True
+    # The watches of which something was not told, for there was no room.
+    _behind: set[int]
 
     def __init__(self, client: LeaseClient) -> None:
         self.client = client
@@ -58,6 +75,7 @@ class Desk:
         self._untold: deque[Told] = deque()
         self._news = Bell()
         self._waits_for_room = False
+        self._behind = set()
 
     def __repr__(self) -> str:
         return f"<desk of {self.client.name!r}, session {self.session}>"
@@ -74,6 +92,16 @@ class Desk:
                 return
         self._untold.append(word)
         self._news.ring()
+
+    def tell_of(self, happened: Happened) -> None:
+        """Who does not listen is told of so much, and then that it has missed something."""
+        if len(self._untold) >= _UNTOLD_MOST:
+            self._behind.add(happened.n)
+            return
+        if happened.n in self._behind:
+            self._behind.remove(happened.n)
+            self.tell(Happened(happened.session, happened.n, "missed"))
+        self.tell(happened)
 
     async def hand_over(self) -> None:
         """Tell what there was no room for."""
@@ -103,6 +131,7 @@ class CallersDesk(Desk):
         self._stream = stream
         self._untold: deque[Told] = deque()
         self._news = Bell()
+        self._behind = set()
 
     def __repr__(self) -> str:
         return f"<desk of a caller, session {self.session}>"
@@ -137,6 +166,7 @@ class Bench:
 
     def __init__(self, journal: Journal, terms: Terms, clock: Clock, boot: str, wall_ns: int) -> None:
         self.state = State(recovered(journal), terms)
+        self.watched = Watched(terms.case)
         # The last of it, until it is written down.
         self.audit: deque[Audit] = deque(maxlen=1000)
         self.decided = Bell()
@@ -156,7 +186,7 @@ class Bench:
     def has_replies(self) -> bool:
         return bool(self._pending) or self._journal.durable < self._journal.revision
 
-    def hear(self, desk: Desk, asked: Asked) -> None:
+    def hear(self, desk: Desk, asked: Said) -> None:
         """A client speaks for its own session only. Whoever opens another one has forgotten the first."""
         if isinstance(asked, Open):
             if desk.session and asked.secret != desk.secret:
@@ -171,12 +201,24 @@ class Bench:
             self._pending.append((self.state.revision, desk, Refusal(asked.session, n, "no_session", said)))
             self.decided.ring()
             return
-        self.decide(asked, desk)
+        if isinstance(asked, Watch):
+            self._watch(desk, asked)
+        else:
+            self.decide(asked, desk)
+
+    def _watch(self, desk: Desk, asked: Watch) -> None:
+        try:
+            told: tuple[Told, ...] = self.watched.watch(asked, self.state.ledger)
+        except GeartrainError as error:
+            told = (Refusal(asked.session, asked.n, "bad_request", str(error)),)
+        self._pending.extend((self.state.revision, desk, word) for word in told)
+        self.decided.ring()
 
     def leave(self, desk: Desk) -> None:
         """Its client is gone, or begins anew: what it held it holds no more."""
         if desk.session:
             self.decide(Close(desk.session, died=True), None)
+            self.watched.leave(desk.session)
             self._desks.pop(desk.session, None)
             desk.session = 0
 
@@ -193,6 +235,9 @@ class Bench:
             whose = self._desks.get(reply.session) or desk
             if whose is not None:
                 self._pending.append((self.state.revision, whose, reply))
+        if self.watched:
+            for happened in self.watched.after(outcome.records, self.state.revision - len(outcome.records) + 1):
+                self._pending.append((self.state.revision, self._desks[happened.session], happened))
         self.audit.extend(outcome.audit)
         self.decided.ring()
         next_ns = self.state.next_ns()
@@ -204,7 +249,10 @@ class Bench:
         durable = self._journal.durable
         while self._pending and self._pending[0][0] <= durable:
             _, desk, reply = self._pending.popleft()
-            desk.tell(reply)
+            if isinstance(reply, Happened):
+                desk.tell_of(reply)
+            else:
+                desk.tell(reply)
 
     def write_audit(self, log: AuditLog | None) -> None:
         """For those who ask afterwards: after the answers, which nothing of this holds up."""

@@ -344,7 +344,7 @@ def _item_type(title: str, port: str, item_type: Any, what: str = "items") -> It
 
 _ASKED = ItemType(text="Asked", shape=shape_of(Asked), type=Asked)
 _TOLD = ItemType(text="Told", shape=shape_of(Told), type=Told)
-_LEASE_ASKED = ItemType(text="lease Asked", shape=shape_of(lease_words.Asked), type=lease_words.Asked)
+_LEASE_ASKED = ItemType(text="lease Asked", shape=shape_of(lease_words.Said), type=lease_words.Said)
 _LEASE_TOLD = ItemType(text="lease Told", shape=shape_of(lease_words.Told), type=lease_words.Told)
 
 

@@ -16,23 +16,23 @@ from pathlib import Path
 import msgspec
 
 from geartrain.errors import BadValue, LeaseRefused
-from geartrain.rules.lease_words import Asked, Hello, Lost, Told, Waiting
+from geartrain.rules.lease_words import Asked, Happened, Hello, Lost, Said, Told, Waiting
 
 SOCKET = "arbiter.sock"
 LINE_MOST = 256 * 1024
 
-_asked: msgspec.json.Decoder[Asked] = msgspec.json.Decoder(Asked)
+_asked: msgspec.json.Decoder[Said] = msgspec.json.Decoder(Said)
 _told: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 
 
-def asked_in(line: bytes) -> Asked:
+def asked_in(line: bytes) -> Said:
     try:
         return _asked.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadValue(f"that is no question for an arbiter of leases: {error}") from error
 
 
-def line_of(word: Asked | Told) -> bytes:
+def line_of(word: Said | Told) -> bytes:
     return msgspec.json.encode(word) + b"\n"
 
 
@@ -72,7 +72,7 @@ class Asker:
             self._connection.sendall(line_of(command))
             while True:
                 told = _told.decode(self._line())
-                if not isinstance(told, Waiting | Hello | Lost):
+                if not isinstance(told, Waiting | Hello | Lost | Happened):
                     return told
         except OSError as error:
             said = f"the arbiter has not answered ({error.strerror or error}): whether it was done is not known"

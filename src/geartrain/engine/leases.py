@@ -12,6 +12,7 @@ The end has no other task: of those who wait for an answer one listens for all. 
 and is asked again what it has not answered; by the number of a request it knows what it has done already.
 """
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -51,11 +52,11 @@ from geartrain.rules.lease_words import (
     Acquire,
     Adopt,
     Alive,
-    Asked,
     Bind,
     Claim,
     Done,
     Grant,
+    Happened,
     Hello,
     Lost,
     Mode,
@@ -67,9 +68,11 @@ from geartrain.rules.lease_words import (
     Release,
     Renew,
     Reply,
+    Said,
     SetMode,
     Shown,
     Told,
+    Watch,
     Withdraw,
 )
 from geartrain.rules.pipeline import MAXSIZE
@@ -84,6 +87,8 @@ HeldBy = Literal["session", "ttl"]
 HELD_BY: tuple[HeldBy, ...] = get_args(HeldBy)
 # A holder stops this much before its time: clocks of one machine do not differ, rounding does.
 _EARLY = 100
+# So much of what happens is kept for who watches and does not look.
+_UNSEEN_MOST = 1_000
 # Who holds a lease for longer than this has a task that renews it.
 _MOMENT_S = 0.002
 
@@ -159,6 +164,46 @@ class Taken(Struct, frozen=True):
     regions: tuple[str, ...]
 
 
+class Watching:
+    """What becomes of leases, one after the other: `async for happened in leases.watch("workcell"): ...`
+
+    It ends with the arbiter, or by `aclose()`.
+    """
+
+    def __init__(self, leases: "Leases", n: int, regions: tuple[str, ...]) -> None:
+        self._leases = leases
+        self._come: deque[Happened] = deque()
+        self.n = n
+        self.regions = regions
+        # With whom it was said, of all arbiters and sessions there were; 0 when with none, and -1 when it is over.
+        self.said_to = 0
+
+    def __aiter__(self) -> "Watching":
+        return self
+
+    async def __anext__(self) -> Happened:
+        while not self._come:
+            if self.said_to < 0 or not await self._leases.look(self):
+                raise StopAsyncIteration
+        return self._come.popleft()
+
+    def has_item(self) -> bool:
+        return bool(self._come)
+
+    def put(self, happened: Happened) -> None:
+        """Who does not look is told so much, and then that it has missed something."""
+        if len(self._come) < _UNSEEN_MOST:
+            self._come.append(happened)
+        elif self._come[-1].what != "missed":
+            self._come.append(Happened(happened.session, happened.n, "missed"))
+
+    async def aclose(self) -> None:
+        """Nothing more is told. Never waits."""
+        self.said_to = -1
+        self._come.clear()
+        self._leases.leave(self)
+
+
 class Hold:
     """`async with` it. A lease for as long as the block lasts."""
 
@@ -231,7 +276,7 @@ class Leases:
 
     def __init__(
         self,
-        asks: SendStream[Asked],
+        asks: SendStream[Said],
         told: ReceiveStream[Told],
         *,
         name: str = "",
@@ -248,6 +293,8 @@ class Leases:
         self._last = 0
         # Which journal the arbiter has.
         self._journal = ""
+        # Counts the arbiters and sessions there were: who watches must tell each.
+        self._told_by = 1
         self._begin()
 
     def _begin(self) -> None:
@@ -262,6 +309,7 @@ class Leases:
         self._unsent: dict[int, Numbered] = {}
         self._answers: dict[int, Reply] = {}
         self._held: dict[int, Lease] = {}
+        self._watches: dict[int, Watching] = {}
         # When it was asked to renew what.
         self._renewals: dict[int, tuple[int, Lease | None]] = {}
 
@@ -333,6 +381,14 @@ class Leases:
         whole("adopt() token", token, least=0)
         return Hold(self, lambda session, n: Adopt(session, n, lease, token, anyio.get_current_task().id))
 
+    def watch(self, *regions: str) -> Watching:
+        """What becomes of the leases that meet these regions, of whoever: first those that are held."""
+        if not regions:
+            raise BadValue("watch() needs at least one region; '/' is all paths, and a lock is watched by its name")
+        self._last += 1
+        watching = self._watches[self._last] = Watching(self, self._last, tuple(map(canonical, regions)))
+        return watching
+
     async def session(self) -> int:
         """How the arbiter knows this life of the daemon: what another needs to `offer` it a lease."""
         try:
@@ -340,6 +396,29 @@ class Leases:
         except _GONE as error:
             raise self._no_arbiter() from error
         return self._session
+
+    # -- for a watch
+
+    async def look(self, watching: Watching) -> bool:
+        """Until something has come for it, or something is to be said first. False when the arbiter is gone."""
+        try:
+            await self._open()
+            if watching.said_to != self._told_by:
+                if watching.said_to:
+                    watching.put(Happened(self._session, watching.n, "missed"))
+                watching.said_to = self._told_by
+                await self._say(Watch(self._session, watching.n, watching.regions))
+            beat_ns = self._clock.now_ns() + self._session_ttl_ns // 3
+            await self._wait_until(beat_ns, lambda: watching.has_item() or watching.said_to != self._told_by)
+            if not watching.has_item() and watching.said_to == self._told_by:
+                await self._say(Renew(self._session, ()))
+        except _GONE:
+            return False
+        return True
+
+    def leave(self, watching: Watching) -> None:
+        if self._watches.pop(watching.n, None) is not None and self._session:
+            self._say_if_room(Watch(self._session, watching.n, ()))
 
     # -- for a hold
 
@@ -494,6 +573,7 @@ class Leases:
         match told:
             case Hello(journal):
                 self._owes = True
+                self._told_by += 1
                 self._renewals.clear()
                 if self._journal not in ("", journal):
                     self._session_is_over("the arbiter has begun anew, and knows nothing of it")
@@ -506,6 +586,8 @@ class Leases:
                     lease.lose("it had ended before it was renewed")
                 elif lease is not None:
                     lease.renewed(asked_ns)
+            case Happened(_, n) if n in self._watches:
+                self._watches[n].put(told)
             case Lost(_, number, why) if number in self._held:
                 self._held[number].lose(why)
             case Refusal(session, _, "no_session") if session == self._session:
@@ -526,6 +608,7 @@ class Leases:
     def _session_is_over(self, why: str) -> None:
         """Another one, by another secret: to the old one there is no way back."""
         self._forget(why)
+        self._told_by += 1
         self._session = 0
         self._secret = f"{new_number():x}-{new_number():x}"
         self._owes = True
@@ -559,7 +642,7 @@ class Leases:
             if word.session and (word.n in self._asked or word.n in self._debts):
                 await self._say(word)
 
-    async def _say(self, word: Asked) -> None:
+    async def _say(self, word: Said) -> None:
         async with self._door:
             while self._unsent:
                 await self._asks.send(next(iter(self._unsent.values())))
@@ -576,6 +659,12 @@ class Leases:
         except _GONE:
             self._debts.clear()
 
+    def _say_if_room(self, word: Said) -> bool:
+        with suppress(WouldBlock, ChannelInUse, *_GONE):
+            self._asks.send_nowait(word)
+            return True
+        return False
+
     # -- its life
 
     def begin_again(self) -> None:
@@ -583,8 +672,7 @@ class Leases:
         self._lose_all("its daemon has died")
         self._begin()
         # Said at once, so that nobody waits for what a former life held.
-        with suppress(WouldBlock, ChannelInUse, *_GONE):
-            self._asks.send_nowait(Open(self._secret, self._name))
+        if self._say_if_room(Open(self._secret, self._name)):
             self._owes = False
 
     async def aclose(self) -> None:
@@ -626,7 +714,7 @@ class LeaseClient:
     `left` is what an arbiter of this process without a folder leaves to its next life.
     """
 
-    asks: ReceiveStream[Asked]
+    asks: ReceiveStream[Said]
     tells: SendStream[Told]
     name: str = ""
     left: "list[tuple[str, MemoryJournal]]" = field(default_factory=list, compare=False, repr=False)
@@ -648,6 +736,6 @@ class LeaseChannel:
 def open_leases(maxsize: int = MAXSIZE, *, name: str = "", clock: Clock | None = None) -> LeaseChannel:
     """A pair between a daemon and a `LeaseArbiter` of this process."""
     whole("maxsize", maxsize, least=1)
-    asks: Channel[Asked] = open_channel(maxsize, name=name)
+    asks: Channel[Said] = open_channel(maxsize, name=name)
     told: Channel[Told] = open_channel(maxsize, name=f"{name}.told" if name else "")
     return LeaseChannel(Leases(asks.send, told.recv, name=name, clock=clock), LeaseClient(asks.recv, told.send, name))

@@ -20,6 +20,8 @@ Mode = Literal["x", "s"]
 Bind = Literal["session", "ttl", "delay"]
 # How a lease has ended.
 Why = Literal["released", "withdrawn", "expired", "evicted", "session closed", "holder died", "delay over"]
+# What becomes of a lease, for those who watch.
+What = Literal["held", "granted", "changed", "adopted", "ended", "missed"]
 # Why something is refused.
 Code = Literal[
     "bad_request",
@@ -195,6 +197,17 @@ class Note(Struct, frozen=True, array_like=True, tag="note"):
     lease: int = 0
 
 
+class Watch(Struct, frozen=True, array_like=True, tag="watch"):
+    """Tell of the leases that meet these regions: of those that are held, and from then on what becomes of any.
+
+    It changes nothing, and is not answered. `n` is how its client knows it; without regions it is over.
+    """
+
+    session: int
+    n: int
+    regions: tuple[str, ...]
+
+
 Command = Acquire | Release | Renew | SetMode | Offer | Adopt | Evict | Withdraw | Note | Open | Close | Tick | Begin
 Numbered = Acquire | Release | SetMode | Offer | Adopt | Evict | Withdraw
 
@@ -284,10 +297,28 @@ class Hello(Struct, frozen=True, array_like=True, tag="hello"):
     journal: str
 
 
+class Happened(Struct, frozen=True, array_like=True, tag="happened"):
+    """To those who watch: what has become of a lease, and for one that has ended, why.
+
+    "held" are those that were there when the watch began. After "missed" something may have happened that was not
+    told; when that is because the arbiter has begun anew, what is held is told once more.
+    """
+
+    session: int
+    n: int
+    what: What
+    lease: int = 0
+    token: int = 0
+    claims: tuple[Claim, ...] = ()
+    label: str = ""
+    why: str = ""
+
+
 Reply = Grant | Done | Refusal | Waiting | Alive | Opened | Lost
-# What goes over the two channels between a daemon and the arbiter.
 Asked = Acquire | Release | Renew | SetMode | Offer | Adopt | Evict | Withdraw | Note | Open
-Told = Reply | Hello
+# What goes over the two channels between a daemon and the arbiter.
+Said = Asked | Watch
+Told = Reply | Hello | Happened
 # What is remembered, for who asks again.
 Answer = Grant | Done
 
