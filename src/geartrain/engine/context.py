@@ -1,9 +1,10 @@
-"""What a daemon is given: its clock, its logger, its name, its stop."""
+"""What a daemon is given: its clock, its logger, its name, its stop, its chance."""
 
 import logging
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -41,6 +42,8 @@ class Context:
     name: str
     supervisor: "Supervisor"
     stop_event: Signal
+    # Chance of its own for this life; under virtual time the same on every run with the same seed.
+    random: Random
     # Whose channels cross processes has something to do in a step; anybody else has not.
     steps: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 

@@ -6,8 +6,8 @@ live()   Call(on_start), Call(run)   inside the cancel scope that the daemon see
          End                         back to the supervisor
 """
 
-import random
 from collections.abc import Callable, Iterable
+from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,7 +18,7 @@ from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.reporter import Reporter
 from geartrain.engine.signal import Signal
-from geartrain.ports.clock import SimClock
+from geartrain.ports.clock import Clock, SimClock
 from geartrain.rules.budgets import Budgets, Hold
 from geartrain.rules.lifecycle import (
     Began,
@@ -91,8 +91,7 @@ class Hosted:
         self._supervisor = supervisor
         self._clock = supervisor.clock
         self._reporter = reporter
-        # Under virtual time chance is part of the program: the same on every run.
-        self._chance = random.Random(name) if isinstance(self._clock, SimClock) else random.Random()
+        self._chance = _chance(self._clock, f"the restarts of {name}")
         self._started_at: float | None = None
         self._failure: BaseException | None = None
         self._context: Context | None = None
@@ -237,7 +236,8 @@ class Hosted:
 
     def _new_context(self, scope: anyio.CancelScope) -> Context:
         logger = self._reporter.logger_of(self.name)
-        return Context(self._clock, scope, logger, self.name, self._supervisor, self.stop)
+        chance = _chance(self._clock, f"life {self._life.restart_count} of {self.name}")
+        return Context(self._clock, scope, logger, self.name, self._supervisor, self.stop, chance)
 
     def _step(self, event: Event) -> Order:
         order = self._life.step(event, self._clock.now_ns())
@@ -245,6 +245,11 @@ class Hosted:
             self._reporter.outcome(self.name, self._failure, order)
             self._failure = None
         return order
+
+
+def _chance(clock: Clock, what: str) -> Random:
+    """Under virtual time chance is part of the program: the same on every run with the same seed."""
+    return Random(f"{clock.seed}: {what}") if isinstance(clock, SimClock) else Random()
 
 
 def _event_of(error: BaseException, roll: float) -> Failed | Exited | None:

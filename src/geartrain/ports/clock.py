@@ -122,15 +122,20 @@ class SimClock:
         self,
         t0: float = 0.0,
         *,
+        seed: int = 0,
         settle_rounds: int = 8,
         microsteps: bool = False,
         livelock_after: int = LIMIT,
     ) -> None:
-        """`settle_rounds` is accepted for programs that tuned it elsewhere; there is no such budget here."""
+        """`seed` is where the chance of its daemons begins: their `ctx.random`, and the jitter of their restarts.
+
+        `settle_rounds` is accepted for programs that tuned it elsewhere; there is no such budget here.
+        """
         if math.isinf(number("SimClock t0", t0)):
             raise BadValue(f"SimClock t0 must be finite, got {t0!r}")
         whole("settle_rounds", settle_rounds, least=1)
         whole("livelock_after", livelock_after, least=1)
+        self.seed = whole("SimClock seed", seed, least=0)
         self._timeline = Timeline(_ns(t0))
         self._microsteps = self._new_microsteps(livelock_after) if microsteps else None
         self._drivers = 0
