@@ -128,11 +128,12 @@ class World:
             for client in self.clients:
                 client.say(bench)
             journal.sync()
-            bench.release_replies()
             self.keep(journal)
             rounds += 1
             if rounds % 8 == 0:
+                # With what nobody has been told yet.
                 journal.snapshot(bench.state.revision, encode_snapshot(bench.state.ledger.snapshot()))
+            bench.release_replies()
         journal.sync()
         self.keep(journal)
         journal.close()
