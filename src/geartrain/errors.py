@@ -211,6 +211,18 @@ class JournalDamaged(GeartrainError, ValueError):
         self.expected = expected
 
 
+class TermsDiffer(GeartrainError, ValueError):
+    """A journal of leases was written with another case policy: its regions would mean something else from now on."""
+
+    def __init__(self, recorded: str, wanted: str) -> None:
+        said = f"this journal of leases was written with case={recorded!r}, and is opened with case={wanted!r}"
+        super().__init__(
+            f"{said}, by which its regions would mean others; open it with case={recorded!r}, or begin another folder"
+        )
+        self.recorded = recorded
+        self.wanted = wanted
+
+
 class JournalInUse(GeartrainError, RuntimeError):
     """Another process writes this journal. `pid` is its process id, None if it has not said."""
 

@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from geartrain import Context, Daemon, LeaseLost, LeaseRefused, SimClock, Supervisor, daemon, simulate
-from geartrain.actors.arbiter import Bench, Desk, LeaseArbiter, recovered
+from geartrain.actors.arbiter import _UNTOLD_MOST, Bench, Desk, LeaseArbiter, recovered
 from geartrain.engine.leases import LeaseChannel, Leases, open_leases
-from geartrain.errors import GeartrainError, JournalDamaged, JournalStopped, in_words
+from geartrain.errors import DaemonError, GeartrainError, JournalDamaged, JournalStopped, in_words
 from geartrain.faces.lease import story
 from geartrain.ports.journal import Journal, MemoryJournal
 from geartrain.rules.lease import Terms
@@ -24,6 +24,7 @@ from geartrain.rules.lease_words import (
     Claim,
     Evict,
     Grant,
+    Happened,
     Open,
     Opened,
     Refusal,
@@ -31,6 +32,7 @@ from geartrain.rules.lease_words import (
     Renew,
     Shown,
 )
+from geartrain.rules.regions import Case
 
 Loop = Literal["asyncio", "trio"]
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -386,6 +388,26 @@ def test_a_journal_of_something_else_is_not_taken_for_one_of_leases() -> None:
 
 
 @both_loops
+def test_an_arbiter_of_another_case_policy_does_not_begin_on_a_journal_and_says_which_it_has(
+    loop: Loop, tmp_path: Path
+) -> None:
+    async def life(case: Case) -> None:
+        async with Supervisor() as supervisor:
+            pair = open_leases()
+            supervisor.add(LeaseArbiter([pair.client], tmp_path / "leases", case=case))
+            async with pair.leases.hold("Cell"):
+                pass
+            await supervisor.stop()
+
+    anyio.run(life, "keep", backend=loop)
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(DaemonError, match="TermsDiffer.*open it with case='keep'"), flatten_subgroups=True
+    ):
+        anyio.run(life, "fold", backend=loop)
+    anyio.run(life, "keep", backend=loop)
+
+
+@both_loops
 def test_with_a_directory_who_was_refused_and_why_can_be_read_afterwards(loop: Loop, tmp_path: Path) -> None:
     async def main() -> None:
         async with Supervisor() as supervisor:
@@ -685,6 +707,17 @@ def test_a_journal_that_cannot_be_written_ends_the_arbiter_and_nobody_is_answere
         simulate(main, backend=loop)
     assert "no space left" in in_words(caught.value)
     assert not [said for _, said in told if " in" in said]
+
+
+def test_who_watches_and_does_not_listen_costs_the_arbiter_no_more_than_so_much() -> None:
+    desk = Desk(open_leases(1).client)
+    for number in range(5_000):
+        desk.tell_of(Happened(2, 1, "granted", number))
+    assert len(desk._untold) == _UNTOLD_MOST
+    desk._untold.clear()
+    desk.tell_of(Happened(2, 1, "granted", 5_000))
+    assert list(desk._untold)[-1] == Happened(2, 1, "granted", 5_000)
+    assert "missed" in [word.what for word in desk._untold if isinstance(word, Happened)]
 
 
 def test_a_word_to_a_former_life_is_not_taken_for_one_of_a_session_that_is_over() -> None:

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from geartrain.actors.arbiter import Bench, recovered
 from geartrain.engine.lease_socket import SOCKET
 from geartrain.errors import BadValue, JournalInUse, LeaseRefused
 from geartrain.faces import lease_calls
 from geartrain.faces.lease import held, standing
 from geartrain.ports import lease_line
+from geartrain.ports.clock import WallClock
 from geartrain.ports.file_journal import FileJournal
+from geartrain.rules.lease import Terms, as_recorded
 from geartrain.rules.lease_words import Claim, Note
 from tests.faces.conftest import COMMAND, ROOT, Told
 
@@ -248,6 +251,25 @@ def test_many_commands_leave_a_journal_that_is_read_as_fast_as_a_few(
     found = standing(tmp_path)
     assert found.revision - found.snapshot < 20
     assert tokens == sorted(set(tokens))
+
+
+def test_a_command_compares_regions_as_the_arbiter_of_the_folder_does_and_leaves_it_its_terms(
+    tmp_path: Path, told_here: Told
+) -> None:
+    terms = Terms(case="keep", budgets={"lift": 1})
+    journal = FileJournal(tmp_path)
+    Bench(journal, terms, WallClock(), "another boot", 1)
+    journal.sync()
+    journal.close()
+    lease_calls.acquire(tmp_path, (Claim("Cell"),), ttl_ns=60 * S)
+    lease_calls.acquire(tmp_path, (Claim("cell"),), ttl_ns=60 * S)
+    assert told_here("lease", "compact", "--dir", str(tmp_path)).returncode == 0
+    with pytest.raises(LeaseRefused, match="'Cell'"):
+        lease_calls.acquire(tmp_path, (Claim("Cell/door"),), ttl_ns=60 * S)
+    assert [one.regions for one in held(tmp_path)] == [("Cell",), ("cell",)]
+    journal = FileJournal(tmp_path)
+    assert as_recorded(recovered(journal), Terms()) == terms
+    journal.close()
 
 
 def test_a_note_changes_nothing_that_is_held(tmp_path: Path) -> None:

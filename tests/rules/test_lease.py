@@ -7,8 +7,8 @@ from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from geartrain.errors import BadType, BadValue
-from geartrain.rules.lease import CLAIMS_MOST, State, Terms
+from geartrain.errors import BadType, BadValue, TermsDiffer
+from geartrain.rules.lease import CLAIMS_MOST, State, Terms, as_recorded
 from geartrain.rules.lease_ledger import (
     ANSWERS_MOST,
     Ended,
@@ -744,6 +744,31 @@ def test_a_life_that_does_not_know_what_was_held_grants_nothing_for_a_while() ->
     assert again.refused(session, "a", wait=10).code == "recovering"
     again.passes(0.1)
     again.granted(session, "a")
+
+
+def test_a_journal_is_not_read_by_another_case_policy_than_it_was_written_with() -> None:
+    """What is held on `Cell` would not be in the way of `cell` any more, or would be all at once."""
+    talk = Talk(Terms(grace_ns=0, case="keep", budgets={"lift": 1}))
+    talk(Begin("boot", 1))
+    talk.granted(talk.open(), "Cell", cls="lift")
+    for kept in (fold(talk.records), fold((), compact(talk.records))):
+        with pytest.raises(TermsDiffer, match=r"case='keep'.*case='fold'.*open it with case='keep'") as differ:
+            State(kept, Terms())
+        assert (differ.value.recorded, differ.value.wanted) == ("keep", "fold")
+
+
+def test_who_has_no_terms_of_its_own_goes_by_those_of_the_journal() -> None:
+    talk = Talk(Terms(grace_ns=0, case="keep", budgets={"lift": 1}))
+    talk(Begin("boot", 1))
+    talk.granted(talk.open(), "Cell", cls="lift")
+    for kept in (fold(talk.records), fold((), compact(talk.records))):
+        assert State(kept).terms == Terms(case="keep", budgets={"lift": 1})
+        later = Talk(as_recorded(kept, Terms(grace_ns=0)), kept)
+        me = later.open("another")
+        assert later.refused(me, "other", cls="lift").code == "budget"
+        assert later.refused(me, "Cell").code == "conflict"
+        later.granted(me, "cell")
+    assert State().terms == Terms()
 
 
 def test_a_clock_that_goes_back_is_not_believed() -> None:

@@ -9,6 +9,7 @@ from geartrain.errors import BadValue
 from geartrain.rules.lease_ledger import (
     Adopted,
     Began,
+    Budget,
     Ended,
     Granted,
     Lease,
@@ -111,3 +112,24 @@ def test_a_revision_counts_all_that_ever_was_when_nothing_of_it_is_left() -> Non
 def test_a_record_that_does_not_follow_from_those_before_it_is_refused_and_numbered(record: Record) -> None:
     with pytest.raises(BadValue, match="record 13 of leases does not follow"):
         fold((*HISTORY, record))
+
+
+def test_what_was_written_before_terms_were_is_read_as_written_on_none() -> None:
+    began = msgspec.msgpack.decode(encode(HISTORY[0]))
+    assert decode(msgspec.msgpack.encode(began[:4])) == HISTORY[0]
+    snapshot = msgspec.msgpack.decode(encode_snapshot(compact(HISTORY)))
+    assert decode_snapshot(msgspec.msgpack.encode(snapshot[:8])) == compact(HISTORY)
+
+
+def test_the_terms_of_the_last_life_are_in_the_ledger_and_in_each_snapshot() -> None:
+    lives: tuple[Record, ...] = (
+        Began(5, "boot", 1, 0, "keep", (Budget("lift", 2),)),
+        Began(6, "boot", 1),
+        Began(7, "boot", 1, 0, "keep", (Budget("lift", 3),)),
+    )
+    seen = [(fold(lives[:n]).case, fold(lives[:n]).budgets) for n in range(4)]
+    # A life that says nothing of a case compares as the one before it; budgets are those of each life.
+    assert seen == [("", ()), ("keep", (Budget("lift", 2),)), ("keep", ()), ("keep", (Budget("lift", 3),))]
+    assert fold((), compact(lives)).snapshot() == fold(lives).snapshot() == decode_snapshot(
+        encode_snapshot(compact(lives))
+    )  # fmt: skip

@@ -28,7 +28,7 @@ from geartrain.ports.lease_audit import AuditLog
 from geartrain.ports.lease_line import PlaceInLine, Waits, waiting
 from geartrain.ports.process_table import boot_id
 from geartrain.rules.journal_frames import segments_among
-from geartrain.rules.lease import State, Terms
+from geartrain.rules.lease import State, Terms, as_recorded
 from geartrain.rules.lease_ledger import Ledger, Record, encode, encode_snapshot
 from geartrain.rules.lease_words import (
     Acquire,
@@ -77,7 +77,8 @@ class Writer:
         self._records: list[Record] = []
         self._audit: list[Audit] = []
         try:
-            self.state = State(self._recovered(), _TERMS)
+            ledger = self._recovered()
+            self.state = State(ledger, as_recorded(ledger, _TERMS))
             if self.state.ledger.boot != boot_id():
                 # Commands of one boot are one life: they agree on its clock.
                 self._decide(Begin(boot_id(), time.time_ns()))

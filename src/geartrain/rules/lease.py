@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from geartrain.errors import BadValue, GeartrainError, in_words
+from geartrain.errors import BadValue, GeartrainError, TermsDiffer, in_words
 from geartrain.rules.checks import one_of, whole
 from geartrain.rules.lease_index import Index, Place, place_of
 from geartrain.rules.lease_ledger import (
     Adopted,
     Began,
+    Budget,
     Ended,
     Granted,
     Lease,
@@ -109,6 +111,12 @@ class Terms(Struct, frozen=True, kw_only=True):
             whole(f"the budget of class {cls!r}", budget, least=1)
 
 
+def as_recorded(ledger: Ledger, terms: Terms) -> Terms:
+    """These terms, with the case policy and the budgets that a journal names: for who has none of its own."""
+    budgets = {budget.cls: budget.most for budget in ledger.budgets}
+    return replace(terms, case=ledger.case or terms.case, budgets=budgets)
+
+
 class Outcome(Struct, frozen=True, gc=False):
     """What has come of one command. The first record has the revision after the one that the state had."""
 
@@ -136,7 +144,9 @@ class State:
 
     def __init__(self, ledger: Ledger | None = None, terms: Terms | None = None) -> None:
         self.ledger = ledger or Ledger()
-        self.terms = terms or Terms()
+        self.terms = terms or as_recorded(self.ledger, Terms())
+        if self.ledger.case not in ("", self.terms.case):
+            raise TermsDiffer(self.ledger.case, self.terms.case)
         self.now_ns = self.ledger.last_ns
         self.queue = Queue()
         self._held = Index()
@@ -657,7 +667,8 @@ class State:
             now_ns = max(now_ns, self.now_ns)
         self.now_ns = now_ns
         hold_until_ns = now_ns + command.hold_ns if command.hold_ns else 0
-        self._record(Began(now_ns, command.boot, command.wall_ns, hold_until_ns))
+        budgets = tuple(Budget(cls, most) for cls, most in sorted(self.terms.budgets.items()))
+        self._record(Began(now_ns, command.boot, command.wall_ns, hold_until_ns, self.terms.case, budgets))
         self._timers.clear()
         for lease in self.ledger.leases.values():
             self._due_at(_LEASE, lease.lease, lease.until_ns)

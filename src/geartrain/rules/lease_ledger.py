@@ -9,7 +9,7 @@ has the higher.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from geartrain.errors import BadValue
 from geartrain.rules.lease_words import Answer, Bind, Claim, Done, Grant, Mode, Why
+from geartrain.rules.regions import Case
 
 # So many answers of a session are kept for who asks again.
 ANSWERS_MOST = 256
@@ -48,16 +49,29 @@ class Lease(Struct, frozen=True, array_like=True, gc=False):
     offered_to: int = 0
 
 
+class Budget(Struct, frozen=True, array_like=True):
+    """How many leases of a class there may be at once."""
+
+    cls: str
+    most: int
+
+
 # -- what happens -----------------------------------------------------------------------------------------------------
 
 
 class Began(Struct, frozen=True, array_like=True, tag="began"):
-    """A new life of the arbiter. `wall_ns` is for readers: with `at_ns` it dates all that follows."""
+    """A new life of the arbiter. `wall_ns` is for readers: with `at_ns` it dates all that follows.
+
+    `case` is by which policy regions are compared, and "" where that was not written down yet; `budgets` are those of
+    this life.
+    """
 
     at_ns: int
     boot: str
     wall_ns: int
     hold_until_ns: int = 0
+    case: Case | Literal[""] = ""
+    budgets: tuple[Budget, ...] = ()
 
 
 class SessionOpened(Struct, frozen=True, array_like=True, tag="opened"):
@@ -173,6 +187,8 @@ class Snapshot(Struct, frozen=True, array_like=True, tag="snapshot"):
     hold_until_ns: int
     leases: tuple[Lease, ...]
     sessions: tuple[SessionKept, ...]
+    case: Case | Literal[""] = ""
+    budgets: tuple[Budget, ...] = ()
 
 
 _snapshots: msgspec.msgpack.Decoder[Snapshot] = msgspec.msgpack.Decoder(Snapshot)
@@ -218,6 +234,9 @@ class Ledger:
         # The time of the last record.
         self.last_ns = 0
         self.hold_until_ns = 0
+        # On what terms, as the last life said.
+        self.case: Case | Literal[""] = ""
+        self.budgets: tuple[Budget, ...] = ()
         self.leases: dict[int, Lease] = {}
         self.ended: dict[int, Why] = {}
         self.sessions: dict[int, Session] = {}
@@ -322,6 +341,8 @@ class Ledger:
             if self.hold_until_ns:
                 self.hold_until_ns = record.at_ns + max(0, self.hold_until_ns - gone_ns)
         self.boot = record.boot
+        self.case = record.case or self.case
+        self.budgets = record.budgets
         self.hold_until_ns = max(self.hold_until_ns, record.hold_until_ns)
 
     # -- as one value
@@ -339,6 +360,8 @@ class Ledger:
             self.hold_until_ns,
             tuple(self.leases.values()),
             tuple(sessions),
+            self.case,
+            self.budgets,
         )
 
     @classmethod
@@ -349,6 +372,7 @@ class Ledger:
         ledger.boot = snapshot.boot
         ledger.last_ns = snapshot.last_ns
         ledger.hold_until_ns = snapshot.hold_until_ns
+        ledger.case, ledger.budgets = snapshot.case, snapshot.budgets
         for kept in snapshot.sessions:
             session = ledger.sessions[kept.session] = Session(kept.session, kept.secret, kept.label, kept.ttl_ns)
             session.answers = {answer.n: answer for answer in kept.answers}
