@@ -19,7 +19,7 @@ from geartrain.engine.lease_socket import SOCKET, Asker
 from geartrain.engine.leases import Leases, open_leases
 from geartrain.faces import lease_calls
 from geartrain.faces.lease import held, story
-from geartrain.rules.lease_words import Claim, Grant, Note
+from geartrain.rules.lease_words import Acquire, Claim, Grant, Note, Open, Opened
 
 Loop = Literal["asyncio", "trio"]
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -46,6 +46,31 @@ def beside(loop: Loop, folder: Path, body: Callable[[Leases], Awaitable[None]]) 
 
 async def asked(call: Callable[..., object], *words: object, **more: object) -> object:
     return await anyio.to_thread.run_sync(partial(call, *words, **more), abandon_on_cancel=True)
+
+
+@both_loops
+def test_a_command_whose_connection_has_ended_is_said_again_by_its_name_and_has_one_lease(
+    loop: Loop, tmp_path: Path
+) -> None:
+    """While it waits, and after it was granted."""
+
+    async def body(leases: Leases) -> None:
+        async with leases.hold("workcell"):
+            dies = Asker.of(tmp_path)
+            assert dies is not None
+            opened = await asked(dies.answer, Open("a secret", "dies"), 10)
+            assert isinstance(opened, Opened)
+            word = Acquire(opened.session, 1, (LEFT,), 60 * S, 50 * S, "ttl", request="weld 1")
+            dies.tell(word)
+            dies.close()
+        grants = [
+            await asked(lease_calls.acquire, tmp_path, (LEFT,), ttl_ns=60 * S, wait_ns=50 * S, request="weld 1")
+            for _ in range(2)
+        ]
+        tokens = {grant.token for grant in grants if isinstance(grant, Grant)}
+        assert [one.token for one in held(tmp_path)] == list(tokens)
+
+    beside(loop, tmp_path, body)
 
 
 @both_loops

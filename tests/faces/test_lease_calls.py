@@ -15,9 +15,9 @@ from geartrain.actors.arbiter import Bench, recovered
 from geartrain.engine.lease_socket import SOCKET
 from geartrain.errors import BadValue, JournalInUse, LeaseRefused
 from geartrain.faces import lease_calls
-from geartrain.faces.lease import held, standing
+from geartrain.faces.lease import Held, held, standing
 from geartrain.ports import lease_line
-from geartrain.ports.clock import WallClock
+from geartrain.ports.clock import WallClock, mono_ns
 from geartrain.ports.file_journal import FileJournal
 from geartrain.rules.lease import Terms, as_recorded
 from geartrain.rules.lease_words import Claim, Note
@@ -35,6 +35,13 @@ def started(*words: str) -> "subprocess.Popen[str]":
 
 def data(told: "subprocess.CompletedProcess[str]") -> Any:
     return json.loads(told.stdout)
+
+
+def held_if_any(folder: Path) -> list[Held]:
+    try:
+        return held(folder)
+    except BadValue:
+        return []
 
 
 @pytest.fixture
@@ -204,6 +211,64 @@ def test_a_command_that_is_killed_leaves_nothing_that_locks_others_out(tmp_path:
         process.communicate(timeout=30)
     lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=S, wait_ns=10 * S)
     assert standing(tmp_path).said == ()
+
+
+def test_a_command_that_was_killed_and_is_said_again_by_its_name_has_one_lease(tmp_path: Path, told_here: Told) -> None:
+    """Whether it had been granted by then or not."""
+    for number in range(4):
+        words = (
+            "acquire",
+            f"cell/{number}",
+            "--dir",
+            str(tmp_path),
+            "--request-id",
+            f"weld {number}",
+            "--format",
+            "json",
+        )
+        process = started(*words)
+        while not number % 2 and not any(one.regions == (f"cell/{number}",) for one in held_if_any(tmp_path)):
+            assert process.poll() is None or process.returncode == 0
+        process.kill()
+        process.communicate(timeout=30)
+        grants = [data(told_here("lease", *words)) for _ in range(2)]
+        assert grants[0] == grants[1]
+        assert [one.token for one in held(tmp_path) if one.regions == (f"cell/{number}",)] == [grants[0]["token"]]
+    where = ("--dir", str(tmp_path), "--format", "json")
+    ends = ("release", str(grants[0]["lease"]), "--token", str(grants[0]["token"]), "--request-id", "done", *where)
+    assert [told_here("lease", *ends).returncode for _ in range(2)] == [0, 0]
+    again = told_here("lease", *words)
+    assert (again.returncode, data(again)["refused"]) == (1, "not_held")
+
+
+def test_a_disk_that_fails_leaves_open_whether_it_was_granted_and_the_name_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sync has failed; here what was written is found all the same."""
+    sync = FileJournal.sync
+
+    def fails(journal: FileJournal) -> None:
+        sync(journal)
+        raise OSError("no answer")
+
+    lease_calls.acquire(tmp_path, (RIGHT,), ttl_ns=60 * S)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileJournal, "sync", fails)
+        with pytest.raises(OSError, match="no answer"):
+            lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=60 * S, request="weld 1")
+    grants = [lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=60 * S, request="weld 1") for _ in range(2)]
+    assert len({grant.token for grant in grants}) == 1
+    assert [one.regions for one in held(tmp_path)] == [(RIGHT.region,), (LEFT.region,)]
+
+
+def test_a_name_overtakes_those_who_wait_only_for_what_it_has_got(tmp_path: Path) -> None:
+    grant = lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=60 * S, request="weld 1")
+    place = lease_line.PlaceInLine(tmp_path, lease_line.Waits(claims=(LEFT,), label="b", until_ns=mono_ns() + 60 * S))
+    assert lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=60 * S, request="weld 1").token == grant.token
+    lease_calls.release(tmp_path, grant.lease, grant.token)
+    with pytest.raises(LeaseRefused, match="came first"):
+        lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=60 * S, request="weld 2")
+    place.leave()
 
 
 def test_who_waits_gets_it_when_it_comes_free(tmp_path: Path) -> None:

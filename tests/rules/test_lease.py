@@ -6,11 +6,13 @@ import pytest
 from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from geartrain.errors import BadType, BadValue, TermsDiffer
 from geartrain.rules.lease import CLAIMS_MOST, State, Terms, as_recorded
 from geartrain.rules.lease_ledger import (
     ANSWERS_MOST,
+    REQUESTS_MOST,
     Ended,
     Granted,
     Lease,
@@ -744,6 +746,114 @@ def test_a_life_that_does_not_know_what_was_held_grants_nothing_for_a_while() ->
     assert again.refused(session, "a", wait=10).code == "recovering"
     again.passes(0.1)
     again.granted(session, "a")
+
+
+# -- a request with a name -------------------------------------------------------------------------------------------
+
+
+def by_name(
+    session: int, region: str = "cell", *, n: int = 1, name: str = "r", wait_s: int = 0, ttl_s: int = 10
+) -> Acquire:
+    return Acquire(session, n, (Claim(region),), ttl_s * S, wait_s * S, "ttl", request=name)
+
+
+@pytest.mark.parametrize("life", ["the same", "another", "from a snapshot"])
+def test_who_asks_again_by_name_has_what_it_has_got_for_its_whole_time_from_now_on(life: str) -> None:
+    talk = Talk()
+    first = talk.open("first")
+    grant = only(talk(by_name(first)), Grant)
+    talk.close(first, died=True)
+    if life != "the same":
+        kept = fold((), compact(talk.records)) if life == "from a snapshot" else fold(talk.records)
+        talk = Talk(talk.terms, kept)
+    talk.passes(7)
+    second = talk.open("second")
+    again = only(talk(by_name(second, n=5)), Grant)
+    assert (again.session, again.n, again.lease, again.token) == (second, 5, grant.lease, grant.token)
+    talk.close(second)
+    talk.passes(9.9)
+    assert talk.held() == {grant.lease: {"cell"}}
+    talk.passes(0.2)
+    assert talk.held() == {}
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("runs out", "expired"), ("released", "not_held"), ("evicted", "not_held"), ("adopted", "not_holder")],
+)
+def test_who_asks_again_by_name_for_what_is_over_neither_has_it_nor_gets_it_anew(end: str, code: str) -> None:
+    talk = Talk()
+    first, second = talk.open("first"), talk.open("second")
+    grant = only(talk(by_name(first)), Grant)
+    if end == "runs out":
+        talk.passes(11)
+    elif end == "released":
+        talk(Release(second, 7, grant.lease, grant.token))
+    elif end == "evicted":
+        talk.evict(second, grant.lease)
+    else:
+        talk.close(first)
+        talk.adopt(second, grant.lease, grant.token)
+    held = talk.held()
+    third = talk.open("third")
+    refusal = only(talk(by_name(third)), Refusal)
+    assert (refusal.code, f"lease {grant.lease}" in refusal.said, talk.held()) == (code, True, held)
+
+
+def test_a_name_is_for_one_request_and_its_lease_outlives_the_session() -> None:
+    talk = Talk()
+    me = talk.open()
+    lease = only(talk(by_name(me)), Grant).lease
+    for n, other in enumerate([by_name(me, "another"), by_name(me, ttl_s=11)], 2):
+        refusal = only(talk(replace(other, n=n)), Refusal)
+        assert (refusal.code, "request 'r' was another one" in refusal.said) == ("bad_request", True)
+    assert only(talk(Release(me, 4, lease, lease, "r")), Refusal).code == "bad_request"
+    assert only(talk(Adopt(me, 5, lease, lease, request="r")), Refusal).code == "bad_request"
+    assert only(talk(replace(by_name(me, "b", n=6, name="s"), bind="session")), Refusal).code == "bad_request"
+    assert only(talk(by_name(me, "b", n=7, name="two\u2028lines")), Refusal).code == "bad_request"
+    assert talk.held() == {lease: {"cell"}}
+
+
+def test_a_release_and_an_adoption_by_name_are_done_once_and_answered_each_time() -> None:
+    talk = Talk()
+    first = talk.open("first")
+    grant = only(talk(by_name(first)), Grant)
+    talk.close(first)
+    answers = set()
+    for n in range(3):
+        another = talk.open(f"adopts {n}")
+        adopted = only(talk(Adopt(another, 1, grant.lease, grant.token, request="mine now")), Grant)
+        answers.add((adopted.lease, adopted.token))
+        talk.close(another)
+    [(lease, token)] = answers
+    assert token > grant.token
+    for n in range(3):
+        done = only(talk(Release(talk.open(f"releases {n}"), 1, lease, token, "done")), Done)
+        assert (done.lease, talk.held()) == (lease, {})
+    assert only(talk(Release(talk.open("late"), 1, lease, token, "done too")), Refusal).code == "not_held"
+
+
+def test_two_who_wait_by_one_name_get_one_lease() -> None:
+    talk = Talk()
+    holder, first, second = talk.open("holder"), talk.open("first"), talk.open("second")
+    held = talk.granted(holder, "cell")
+    only(talk(by_name(first, wait_s=100)), Waiting)
+    only(talk(by_name(second, wait_s=100)), Waiting)
+    grants = [reply for reply in talk.release(held) if isinstance(reply, Grant)]
+    assert [(grant.session, grant.lease) for grant in grants] == [(first, grants[0].lease), (second, grants[0].lease)]
+    assert (len(talk.held()), len(talk.state.queue)) == (1, 0)
+
+
+def test_of_names_so_many_are_kept_and_each_whose_lease_is_there() -> None:
+    talk = Talk()
+    me = talk.open()
+    kept = only(talk(by_name(me, name="kept", ttl_s=1000)), Grant)
+    for n in range(2, 2 * REQUESTS_MOST, 2):
+        grant = only(talk(by_name(me, "brief", n=n, name=f"brief {n}")), Grant)
+        talk(Release(me, n + 1, grant.lease, grant.token, f"done {n}"))
+    names = talk.state.ledger.requests
+    assert (len(names), "brief 2" in names) == (REQUESTS_MOST, False)
+    assert only(talk(by_name(talk.open("later"), name="kept", ttl_s=1000)), Grant).token == kept.token
 
 
 def test_a_journal_is_not_read_by_another_case_policy_than_it_was_written_with() -> None:

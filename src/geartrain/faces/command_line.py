@@ -668,6 +668,11 @@ def claim_options(command: F) -> F:
     return command
 
 
+def request_option(command: F) -> F:
+    said = "A name for this request: said again by it, it has what it had got, and nothing is done twice."
+    return click.option("--request-id", "request", metavar="TEXT", default="", help=said)(command)
+
+
 class _Answered:
     """Says in the chosen form what was answered; of a refusal too, which ends with 1."""
 
@@ -703,6 +708,7 @@ def _lease_row(grant: Grant) -> dict[str, object]:
 @lease.command()
 @click.argument("regions", metavar="REGION...", nargs=-1, required=True)
 @claim_options
+@request_option
 @format_option
 @click.pass_context
 def acquire(
@@ -713,6 +719,7 @@ def acquire(
     ttl_s: float,
     wait_s: float,
     label: str,
+    request: str,
     form: TableFormat,
 ) -> None:
     """Take a lease on all of these regions, or on none. It ends with its time, or when it is released.
@@ -723,8 +730,9 @@ def acquire(
     """
     with _Answered(ctx, form) as answered:
         grant = lease_calls.acquire(
-            folder, _claims(regions, mode), ttl_ns=ns_rounded_up(ttl_s), wait_ns=ns_rounded_up(wait_s), label=label
-        )
+            folder, _claims(regions, mode), ttl_ns=ns_rounded_up(ttl_s), wait_ns=ns_rounded_up(wait_s), label=label,
+            request=request,
+        )  # fmt: skip
         names = ", ".join(claim.region for claim in grant.claims)
         answered.say(
             _lease_row(grant), f"lease {grant.lease} token {grant.token} on {names} for {duration_text(ttl_s)}"
@@ -734,16 +742,17 @@ def acquire(
 @lease.command()
 @lease_argument
 @token_option
+@request_option
 @lease_folder_option
 @format_option
 @click.pass_context
-def release(ctx: click.Context, number: int, token: int, folder: Path, form: TableFormat) -> None:
+def release(ctx: click.Context, number: int, token: int, request: str, folder: Path, form: TableFormat) -> None:
     """End a lease: others may have what it covered.
 
     Example: geartrain lease release 7 --token 7
     """
     with _Answered(ctx, form) as answered:
-        lease_calls.release(folder, number, token)
+        lease_calls.release(folder, number, token, request)
         answered.say({"released": number}, f"lease {number} is released")
 
 
@@ -767,10 +776,13 @@ def renew(ctx: click.Context, number: int, token: int, folder: Path, form: Table
 @lease_argument
 @token_option
 @click.option("--label", default="", help="Who wants it, for people. It proves nothing.")
+@request_option
 @lease_folder_option
 @format_option
 @click.pass_context
-def adopt(ctx: click.Context, number: int, token: int, label: str, folder: Path, form: TableFormat) -> None:
+def adopt(
+    ctx: click.Context, number: int, token: int, label: str, request: str, folder: Path, form: TableFormat
+) -> None:
     """Take over a lease that outlives its holder, by its token. That is void from then on: a new one is printed.
 
     What a living holder has is refused.
@@ -778,7 +790,7 @@ def adopt(ctx: click.Context, number: int, token: int, label: str, folder: Path,
     Example: geartrain lease adopt 7 --token 7
     """
     with _Answered(ctx, form) as answered:
-        done = lease_calls.adopt(folder, number, token, label)
+        done = lease_calls.adopt(folder, number, token, label, request)
         answered.say({"lease": number, "token": done.token}, f"lease {number} token {done.token}")
 
 

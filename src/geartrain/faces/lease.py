@@ -331,11 +331,11 @@ def _line(revision: int, record: Record, ledger: Ledger, at: str) -> Line:
             return Line(revision=revision, at=at, what="session opened", session=revision, label=label, said=said)
         case SessionEnded(_, session):
             return Line(revision=revision, at=at, what="session ended", session=session, label=_who(ledger, session))
-        case Granted(_, _, lease):
+        case Granted(_, _, lease, request):
             return Line(
                 revision=revision, at=at, what="granted", lease=lease.lease, token=lease.token, session=lease.session,
                 label=lease.label or _who(ledger, lease.session), regions=_wanted(lease.claims),
-                said=f"ttl {duration_text(lease.ttl_ns / 1e9)}",
+                said=f"ttl {duration_text(lease.ttl_ns / 1e9)}" + (f", request {request!r}" if request else ""),
             )  # fmt: skip
         case Ended(_, number, why, session):
             return _of_lease(revision, at, why, ledger, number, f"by session {session}" if session else "")

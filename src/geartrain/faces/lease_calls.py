@@ -213,9 +213,14 @@ def acquire(
     ttl_ns: int,
     wait_ns: int = 0,
     label: str = "",
+    request: str = "",
     busy_for_s: float = BUSY_FOR_S,
 ) -> Grant:
-    """All of these regions for this time, or `LeaseRefused`; what cannot be had now is waited for."""
+    """All of these regions for this time, or `LeaseRefused`; what cannot be had now is waited for.
+
+    With the name of a request that was granted already it is that lease, and nothing is granted twice.
+    """
+    _named(request)
     claims = tuple(Claim(canonical(claim.region), claim.mode) for claim in claims)
     label = in_one_line("label", label, most_bytes=256) if label else ""
     until_ns = mono_ns() + wait_ns
@@ -224,7 +229,7 @@ def acquire(
         while True:
             left_ns = max(0, until_ns - mono_ns())
             with Session(folder, label, busy_for_s, left_ns) as session:
-                ask = Acquire(session.number, 1, claims, ttl_ns, left_ns, "ttl", label=label)
+                ask = Acquire(session.number, 1, claims, ttl_ns, left_ns, "ttl", label=label, request=request)
                 writer = session.writer
                 if writer is None:
                     return _granted(session.ask(ask, left_ns / 1e9))
@@ -243,7 +248,7 @@ def acquire(
 
 
 def _tried(session: Session, writer: Writer, ask: Acquire, place: PlaceInLine | None) -> Grant | LeaseRefused:
-    first = writer.in_line_before(ask, place)
+    first = () if ask.request in writer.state.ledger.requests else writer.in_line_before(ask, place)
     if first:
         said = f"it is taken: {len(first)} who wait for it came first; wait for it, or ask for less"
         return LeaseRefused(said, "conflict", first)
@@ -265,15 +270,19 @@ def _granted(told: Told) -> Grant:
     return told
 
 
-def release(folder: Path, lease: int, token: int, *, busy_for_s: float = BUSY_FOR_S) -> Done:
-    done = _done(folder, lambda session: Release(session, 1, lease, token), busy_for_s)
+def release(folder: Path, lease: int, token: int, request: str = "", *, busy_for_s: float = BUSY_FOR_S) -> Done:
+    _named(request)
+    done = _done(folder, lambda session: Release(session, 1, lease, token, request), busy_for_s)
     assert isinstance(done, Done)
     return done
 
 
-def adopt(folder: Path, lease: int, token: int, label: str = "", *, busy_for_s: float = BUSY_FOR_S) -> Grant:
+def adopt(
+    folder: Path, lease: int, token: int, label: str = "", request: str = "", *, busy_for_s: float = BUSY_FOR_S
+) -> Grant:
     """Take over what outlives its holder. Its old token is void."""
-    return _granted(_done(folder, lambda session: Adopt(session, 1, lease, token), busy_for_s, label))
+    _named(request)
+    return _granted(_done(folder, lambda session: Adopt(session, 1, lease, token, request=request), busy_for_s, label))
 
 
 def renew(folder: Path, lease: int, token: int, *, busy_for_s: float = BUSY_FOR_S) -> None:
@@ -311,6 +320,11 @@ def _done(folder: Path, make: Callable[[int], Asked], busy_for_s: float, label: 
             raise
         session.end()
     return done
+
+
+def _named(request: str) -> None:
+    if request:
+        in_one_line("the name of a request", request, most_bytes=256)
 
 
 def _there(folder: Path) -> None:

@@ -30,6 +30,7 @@ from geartrain.rules.lease_ledger import (
     Lease,
     Ledger,
     Moded,
+    Named,
     Offered,
     Record,
     Renewed,
@@ -221,7 +222,7 @@ class State:
             if session is None:
                 raise _No("no_session", f"there is no session {ask.session}, or not any more; open one")
             self._session_due[ask.session] = self.now_ns + session.ttl_ns
-            if not self._is_known(session, ask):
+            if not self._is_known(session, ask) and not self._is_known_by_name(ask):
                 self._do_numbered(session, ask)
         except _No as no:
             self._refuse(ask, no)
@@ -231,7 +232,7 @@ class State:
             case Acquire():
                 self._acquire(session, ask)
             case Release():
-                self._end(self._shown(ask), "released", ask.session, ask.n)
+                self._end(self._shown(ask), "released", ask.session, ask.n, ask.request)
             case SetMode():
                 self._set_mode(ask)
             case Offer():
@@ -261,6 +262,47 @@ class State:
         if ask.n <= session.floor:
             raise _No("stale_request", f"request {ask.n} is older than all that is remembered; ask by a new number")
         return False
+
+    def _is_known_by_name(self, ask: Numbered) -> bool:
+        """Whether it has a name, and was done before: then it has what it had got, if that is there."""
+        if not isinstance(ask, Acquire | Adopt | Release) or not ask.request:
+            return False
+        named = self.ledger.requests.get(ask.request)
+        if named is None:
+            try:
+                in_one_line("the name of a request", ask.request, most_bytes=NAME_BYTES_MOST)
+            except GeartrainError as error:
+                raise _No("bad_request", str(error)) from None
+            if isinstance(ask, Acquire) and ask.bind != "ttl":
+                raise _No("bad_request", "a request with a name outlives its session, and so must its lease: bind ttl")
+            return False
+        if not self._is_the_same(ask, named):
+            said = f"request {ask.request!r} was another one: {named.what} of lease {named.answer.lease}"
+            raise _No("bad_request", f"{said}; ask for something else by another name")
+        if isinstance(named.answer, Grant):
+            self._once_more(named.answer, ask)
+        self._replies.append(replace(named.answer, session=ask.session, n=ask.n))
+        return True
+
+    def _is_the_same(self, ask: Acquire | Adopt | Release, named: Named) -> bool:
+        answer = named.answer
+        if not isinstance(ask, Acquire):
+            return named.what == ("adopt" if isinstance(ask, Adopt) else "release") and ask.lease == answer.lease
+        if named.what != "acquire" or not isinstance(answer, Grant):
+            return False
+        return ask.ttl_ns == answer.ttl_ns and tuple(place.claim for place in self._wanted(ask)) == answer.claims
+
+    def _once_more(self, grant: Grant, ask: Acquire | Adopt | Release) -> None:
+        """All of its time again, as its holder counts it from now. What is over is neither had nor granted anew."""
+        lease = self.ledger.leases.get(grant.lease)
+        said = f"request {ask.request!r} was granted lease {grant.lease} with token {grant.token}"
+        if lease is None or lease.bind == "delay":
+            why = self.ledger.ended.get(grant.lease, "expired")
+            code: Code = "expired" if why == "expired" else "not_held"
+            raise _No(code, f"{said}, which has ended: {why}; look at what it protects, and ask by another name")
+        if not self._holds(ask.session, grant.lease, grant.token):
+            raise _No("not_holder", f"{said}, which has changed hands since; ask for another by another name")
+        self._live_on(lease, is_exact=True)
 
     def _is_still(self, grant: Grant) -> bool:
         lease = self.ledger.leases.get(grant.lease)
@@ -414,11 +456,23 @@ class State:
             ask.alone,
             ask.delay_ns,
         )
-        self._record(Granted(self.now_ns, ask.n, lease))
+        self._record(Granted(self.now_ns, ask.n, lease, ask.request))
         self._enter(lease, places)
         self._due_at(_LEASE, revision, until_ns)
+        if ask.request:
+            self._answer_the_same(ask.request)
 
     # -- waiting
+
+    def _answer_the_same(self, request: str) -> None:
+        """Who waits for it by the same name has got it too."""
+        for waiter in list(self.queue.waiters.values()):
+            if isinstance(waiter.ask, Acquire) and waiter.ask.request == request:
+                self._leave_queue(waiter)
+                try:
+                    self._is_known_by_name(waiter.ask)
+                except _No as no:
+                    self._refuse(waiter.ask, no)
 
     def _wait(self, waiter: Waiter) -> None:
         if len(self.queue) >= self.terms.waiting_most:
@@ -553,7 +607,7 @@ class State:
         said = f"lease {number} has ended: {why}" if why else f"there is no lease {number}, or not any more"
         raise _No("not_held", f"{said}; `geartrain lease ls` shows those there are")
 
-    def _end(self, lease: Lease, why: Why, session: int = 0, n: int = 0) -> None:
+    def _end(self, lease: Lease, why: Why, session: int = 0, n: int = 0, request: str = "") -> None:
         number = lease.lease
         is_loss = why in ("expired", "evicted", "holder died")
         delay_until_ns = self.now_ns + lease.delay_ns if is_loss and lease.delay_ns else 0
@@ -565,7 +619,7 @@ class State:
             self._replies.append(Lost(lease.session, number, why))
         places = self._leave(lease)
         self._lease_due.pop(number, None)
-        self._record(Ended(self.now_ns, number, why, session, n, delay_until_ns))
+        self._record(Ended(self.now_ns, number, why, session, n, delay_until_ns, request))
         if delay_until_ns:
             self._enter(self.ledger.leases[number], places)
             self._due_at(_LEASE, number, delay_until_ns)
@@ -626,7 +680,7 @@ class State:
         if lease.session in self.ledger.sessions:
             self._replies.append(Lost(lease.session, lease.lease, "adopted"))
         until_ns = self.now_ns + lease.ttl_ns + self.terms.grace_ns
-        self._record(Adopted(self.now_ns, ask.session, ask.n, lease.lease, ask.owner, until_ns))
+        self._record(Adopted(self.now_ns, ask.session, ask.n, lease.lease, ask.owner, until_ns, ask.request))
         self._due_at(_LEASE, lease.lease, until_ns)
         self._break_circles((ask.session, ask.owner))
 
@@ -714,21 +768,22 @@ class State:
             said = f"there is no session {ask.session}, or not any more; what it held is lost; open one"
             self._replies.append(Refusal(ask.session, ask.n, "no_session", said))
             return
-        now_ns, grace_ns, leases = self.now_ns, self.terms.grace_ns, self.ledger.leases
-        self._session_due[ask.session] = now_ns + session.ttl_ns
+        self._session_due[ask.session] = self.now_ns + session.ttl_ns
         lost: list[int] = []
         numbers: Iterable[int] = session.leases
         if ask.leases is not None:
             numbers = [shown.lease for shown in ask.leases if self._holds(ask.session, shown.lease, shown.token)]
             lost = [shown.lease for shown in ask.leases if shown.lease not in numbers]
         for number in numbers:
-            lease = leases[number]
-            due_ns = now_ns + lease.ttl_ns + grace_ns
-            if due_ns > lease.until_ns:
-                self._record(Renewed(now_ns, number, due_ns if ask.exact else due_ns + lease.ttl_ns))
-            # After a start of the arbiter it may have more: what was promised stays.
-            self._lease_due[number] = max(due_ns, self._lease_due[number])
+            self._live_on(self.ledger.leases[number], is_exact=ask.exact)
         self._replies.append(Alive(ask.session, tuple(lost), ask.n))
+
+    def _live_on(self, lease: Lease, *, is_exact: bool) -> None:
+        due_ns = self.now_ns + lease.ttl_ns + self.terms.grace_ns
+        if due_ns > lease.until_ns:
+            self._record(Renewed(self.now_ns, lease.lease, due_ns if is_exact else due_ns + lease.ttl_ns))
+        # After a start of the arbiter it may have more: what was promised stays.
+        self._lease_due[lease.lease] = max(due_ns, self._lease_due[lease.lease])
 
     def _holds(self, session: int, number: int, token: int) -> bool:
         lease = self.ledger.leases.get(number)

@@ -23,6 +23,8 @@ from geartrain.rules.regions import Case
 ANSWERS_MOST = 256
 # So many leases that have ended are known by how, for who asks for them later; in no snapshot.
 ENDED_MOST = 1024
+# So many named requests are known by what they have got; above that only those whose lease is there.
+REQUESTS_MOST = 1024
 
 T = TypeVar("T")
 
@@ -54,6 +56,14 @@ class Budget(Struct, frozen=True, array_like=True):
 
     cls: str
     most: int
+
+
+class Named(Struct, frozen=True, array_like=True):
+    """What a request has got that had a name, and so is known beyond its session."""
+
+    request: str
+    what: Literal["acquire", "adopt", "release"]
+    answer: Answer
 
 
 # -- what happens -----------------------------------------------------------------------------------------------------
@@ -96,6 +106,7 @@ class Granted(Struct, frozen=True, array_like=True, tag="granted", gc=False):
     at_ns: int
     n: int
     lease: Lease
+    request: str = ""
 
 
 class Renewed(Struct, frozen=True, array_like=True, tag="renewed"):
@@ -135,6 +146,7 @@ class Adopted(Struct, frozen=True, array_like=True, tag="adopted"):
     lease: int
     owner: int
     until_ns: int
+    request: str = ""
 
 
 class Ended(Struct, frozen=True, array_like=True, tag="ended", gc=False):
@@ -146,6 +158,7 @@ class Ended(Struct, frozen=True, array_like=True, tag="ended", gc=False):
     session: int = 0
     n: int = 0
     delay_until_ns: int = 0
+    request: str = ""
 
 
 Record = Granted | Ended | Renewed | Moded | Offered | Adopted | SessionOpened | SessionEnded | Began
@@ -189,6 +202,7 @@ class Snapshot(Struct, frozen=True, array_like=True, tag="snapshot"):
     sessions: tuple[SessionKept, ...]
     case: Case | Literal[""] = ""
     budgets: tuple[Budget, ...] = ()
+    requests: tuple[Named, ...] = ()
 
 
 _snapshots: msgspec.msgpack.Decoder[Snapshot] = msgspec.msgpack.Decoder(Snapshot)
@@ -239,6 +253,7 @@ class Ledger:
         self.budgets: tuple[Budget, ...] = ()
         self.leases: dict[int, Lease] = {}
         self.ended: dict[int, Why] = {}
+        self.requests: dict[str, Named] = {}
         self.sessions: dict[int, Session] = {}
         # By its secret.
         self.session_of: dict[str, int] = {}
@@ -261,6 +276,8 @@ class Ledger:
         session.leases[number] = None
         grant = Grant(lease.session, record.n, number, lease.token, lease.claims, lease.ttl_ns)
         session.answered(grant)
+        if record.request:
+            self._name(Named(record.request, "acquire", grant))
         return grant
 
     def _ended(self, record: Ended) -> Answer | None:
@@ -276,7 +293,10 @@ class Ledger:
             self.leases[lease.lease] = nobodys
         else:
             del self.leases[lease.lease]
-        return self._answer(record.session, Done(record.session, record.n, record.lease))
+        done = Done(record.session, record.n, record.lease)
+        if record.request:
+            self._name(Named(record.request, "release", done))
+        return self._answer(record.session, done)
 
     def _renewed(self, record: Renewed) -> None:
         self.leases[record.lease] = replace(self.leases[record.lease], until_ns=record.until_ns)
@@ -323,7 +343,20 @@ class Ledger:
         )
         self.sessions[record.session].leases[lease.lease] = None
         grant = Grant(record.session, record.n, lease.lease, lease.token, lease.claims, lease.ttl_ns)
+        if record.request:
+            self._name(Named(record.request, "adopt", grant))
         return self._answer(record.session, grant)
+
+    def _name(self, named: Named) -> None:
+        """The oldest is forgotten; one whose lease is there counts as new, and a few are looked at for each."""
+        requests = self.requests
+        requests[named.request] = named
+        for _ in range(4):
+            if len(requests) <= REQUESTS_MOST:
+                break
+            oldest = requests.pop(next(iter(requests)))
+            if oldest.what != "release" and oldest.answer.lease in self.leases:
+                requests[oldest.request] = oldest
 
     def _begin(self, record: Began) -> None:
         """After a start of the machine its clock begins anew; how long nobody can tell that it was off.
@@ -362,6 +395,7 @@ class Ledger:
             tuple(sessions),
             self.case,
             self.budgets,
+            tuple(self.requests.values()),
         )
 
     @classmethod
@@ -373,6 +407,7 @@ class Ledger:
         ledger.last_ns = snapshot.last_ns
         ledger.hold_until_ns = snapshot.hold_until_ns
         ledger.case, ledger.budgets = snapshot.case, snapshot.budgets
+        ledger.requests = {named.request: named for named in snapshot.requests}
         for kept in snapshot.sessions:
             session = ledger.sessions[kept.session] = Session(kept.session, kept.secret, kept.label, kept.ttl_ns)
             session.answers = {answer.n: answer for answer in kept.answers}

@@ -91,7 +91,8 @@ class Acquire(Struct, frozen=True, array_like=True, tag="acquire", gc=False):
 
     `alone` is with no other lease at all. `owner` is who in the session asks (a task): what it holds itself is in its
     way, for to wait would be for ever, unless it is `reentrant`. `cls` counts against a budget. After a loss the
-    regions stay closed for `delay_ns`, for a resource that cannot look at tokens.
+    regions stay closed for `delay_ns`, for a resource that cannot look at tokens. `request` is a name for this request
+    beyond its session: who asks again by it, from any session, gets what it has got, and nothing twice.
     """
 
     session: int
@@ -106,6 +107,7 @@ class Acquire(Struct, frozen=True, array_like=True, tag="acquire", gc=False):
     alone: bool = False
     reentrant: bool = False
     delay_ns: int = 0
+    request: str = ""
 
 
 class Shown(Struct, frozen=True, array_like=True, gc=False):
@@ -135,6 +137,7 @@ class Release(Struct, frozen=True, array_like=True, tag="release", gc=False):
     n: int
     lease: int
     token: int
+    request: str = ""
 
 
 class SetMode(Struct, frozen=True, array_like=True, tag="set_mode"):
@@ -169,6 +172,7 @@ class Adopt(Struct, frozen=True, array_like=True, tag="adopt"):
     lease: int
     token: int = 0
     owner: int = 0
+    request: str = ""
 
 
 class Evict(Struct, frozen=True, array_like=True, tag="evict"):
