@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from geartrain import simulate
+from geartrain import Fenced, simulate
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -248,6 +248,27 @@ def test_show_that_is_stopped_ends_measure_too(tmp_path: Path, loop: Loop) -> No
         for process in (show, measure):
             process.kill()
             process.communicate()
+
+
+# -- services -------------------------------------------------------------------------------------------------------
+
+
+@both_loops
+def test_services_write_every_report_once_although_one_of_the_processes_is_killed(loop: Loop) -> None:
+    assert script("services", "--loop", loop) == (
+        "report 1: begun with token 1, done with token 1\n"
+        "report 2: begun with token 2, begun with token 3, done with token 3\n"
+        "report 3: begun with token 4, done with token 4\n"
+    )
+
+
+def test_services_take_no_report_of_a_replica_that_is_too_late(tmp_path: Path) -> None:
+    services = imported("services")
+    reports = services.Reports(tmp_path / "reports")
+    reports.write(services.Line(7, 3, "report-2", "begun"))
+    with pytest.raises(Fenced, match="token 2 is too late"):
+        reports.write(services.Line(7, 2, "report-1", "done"))
+    assert [line.token for line in reports.lines()] == [3]
 
 
 # -- vision ---------------------------------------------------------------------------------------------------------
