@@ -9,9 +9,9 @@ In all of them a channel that may drop items is dashed, and daemons that share a
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from html import escape
 from itertools import pairwise
 from typing import Literal, get_args
-from xml.sax.saxutils import escape
 
 from geartrain.rules.drawing import drawn
 from geartrain.rules.layers import Route, Spot, layers

@@ -7,7 +7,7 @@ It is read in light and in dark, and each line has its name at its end, so that 
 
 import math
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
+from html import escape
 
 from msgspec import Struct
 
@@ -143,4 +143,4 @@ def _apart(places: Sequence[float]) -> list[float]:
 
 
 def _text(text: str) -> str:
-    return escape(text, {'"': "&quot;"})
+    return escape(text)
