@@ -294,6 +294,18 @@ def test_raised_and_lowered_it_stays_one_lease_with_a_new_token_each_time() -> N
     assert one(replies, Done).token > raised.token > grant.token
 
 
+def test_to_ask_for_the_mode_that_it_has_writes_nothing_and_is_answered_by_how_it_is_each_time() -> None:
+    talk = Talk()
+    session = talk.open()
+    grant = talk.granted(session, "a", ttl=10)
+    ask = SetMode(session, talk.n(), grant.lease, grant.token, "x")
+    for _ in range(2):
+        assert only(talk(ask), Done) == Done(session, ask.n, grant.lease, grant.token)
+        assert talk.last.records == ()
+    talk.passes(11)
+    assert only(talk(ask), Refusal).code == "expired"
+
+
 @pytest.mark.parametrize("is_renewed", [False, True])
 def test_a_lease_whose_mode_has_changed_runs_out_as_before_and_is_renewed_as_before(is_renewed: bool) -> None:
     talk = Talk()

@@ -188,8 +188,8 @@ class _History:
                 if self._is_new(told):
                     self._done(at_ns, told)
             case Refusal(session, n, code):
-                if (session, n) in self.answers and code not in _FORGOTTEN:
-                    was = self.answers[session, n]
+                was = self.answers.get((session, n))
+                if was is not None and not _is_as_before(self.asked.get((session, n)), was) and code not in _FORGOTTEN:
                     self.faults.append(f"what was answered by {was} is answered by {told} when it is asked again")
                 self.refused[session, n] = told
             case Lost(session, lease, why):
@@ -213,8 +213,7 @@ class _History:
                 if (told.session, told.lease) in self._open:
                     self._change((told.session, told.lease), at_ns, told.token, asked.mode)
                 self._claims[told.lease] = tuple(replace(claim, mode=asked.mode) for claim in self._claims[told.lease])
-                if told.token != asked.token:
-                    # To be told that it is so already is no new token.
+                if not _is_as_before(asked, told):
                     self._given(told.session, told.n, told.token, at_ns)
             case Adopt():
                 self._begin(told.session, told.n, told.lease, told.token, at_ns)
@@ -262,6 +261,11 @@ class _History:
             elif held is not None and held.token == shown.token:
                 until_ns = max(held.until_ns, asked_ns + self._ttl_ns[shown.lease])
                 self._open[key] = replace(held, until_ns=until_ns)
+
+
+def _is_as_before(asked: Asked | None, answer: Grant | Done) -> bool:
+    """Whether it was so already: nothing was done, and nothing of it is kept. Asked again, it may be so no more."""
+    return isinstance(asked, SetMode) and answer.token == asked.token
 
 
 # -- what must not be -------------------------------------------------------------------------------------------------
@@ -375,8 +379,7 @@ def _not_as_told(history: _History, records: Sequence[Record]) -> Iterator[str]:
             yield f"the journal knows that it was done, and it was answered: {refusal}"
     for key, answer in history.answers.items():
         asked = history.asked.get(key)
-        if isinstance(asked, SetMode) and answer.token == asked.token:
-            # It was so already: nothing was done.
+        if _is_as_before(asked, answer):
             continue
         if answer.lease not in done.get(key, ()):
             yield f"the journal does not know of {answer}"

@@ -141,6 +141,10 @@ PLANTED: dict[str, tuple[str, Planted]] = {
         "is answered by Refusal",
         lambda: found((*EVENTS, asks(20, Acquire(2, 1, CELL, 100)), hears(21, Refusal(2, 1, "conflict", "taken")))),
     ),
+    "a change of mode, refused when it is asked again": (
+        "is answered by Refusal",
+        lambda: found((*without(12), asks(166, SetMode(3, 2, 6, 6, "s")), hears(167, Refusal(3, 2, "expired", "late")))),
+    ),
     "what was asked once, done twice": (
         "request 1 of session 3 was done 2 times",
         lambda: found(records=(*RECORDS, Ended(170, 6, "released"), granted(171, 9, 3, 1, ARM))),
@@ -187,6 +191,17 @@ def test_a_holder_that_counts_from_before_it_has_asked_stops_in_time() -> None:
     late = (*without(2, 3, 5, 6, 8, 9, 10, 11), hears(200, Grant(3, 1, 6, 6, ARM, 100)))
     expired = recorded(4, Ended(132, 4, "expired"))
     assert found(late, expired) == []
+
+
+def test_who_was_told_that_it_was_so_already_may_hear_later_that_it_is_so_no_more() -> None:
+    again = (
+        *without(12),
+        asks(166, SetMode(3, 3, 6, 7, "s")),
+        hears(167, Done(3, 3, 6, 7)),
+        asks(300, SetMode(3, 3, 6, 7, "s")),
+        hears(301, Refusal(3, 3, "expired", "late")),
+    )
+    assert found(again) == []
 
 
 def test_what_is_written_comes_back_and_a_torn_line_is_none(tmp_path: Path) -> None:
