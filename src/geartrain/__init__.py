@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from geartrain.errors import DaemonError as DaemonError
     from geartrain.errors import Deadlock as Deadlock
     from geartrain.errors import EndOfStream as EndOfStream
+    from geartrain.errors import EtcdAway as EtcdAway
     from geartrain.errors import Fault as Fault
     from geartrain.errors import Fenced as Fenced
     from geartrain.errors import GateInvalid as GateInvalid
@@ -141,6 +142,7 @@ _ROOMS = {
         "Deadlock",
         "Livelock",
         "EndOfStream",
+        "EtcdAway",
         "Fault",
         "Fenced",
         "GateInvalid",

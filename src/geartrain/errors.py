@@ -246,6 +246,13 @@ class JournalStopped(GeartrainError, RuntimeError):
         self.revision = revision
 
 
+class EtcdAway(GeartrainError, ConnectionError):
+    """etcd was asked and has not answered, or not with what was asked for. Whether it was done is not known."""
+
+    def __init__(self, place: str, met: str) -> None:
+        super().__init__(f"{place}: {met}; look whether etcd runs there, and ask again")
+
+
 class LeaseRefused(GeartrainError):
     """A lease was not granted. `code` says why in a word, `conflicts` are the leases that are in the way."""
 

@@ -16,7 +16,7 @@ from geartrain.engine.lease_socket import SOCKET
 from geartrain.errors import BadValue, JournalInUse, LeaseRefused
 from geartrain.faces import lease_calls
 from geartrain.faces.lease import Held, held, standing
-from geartrain.ports import lease_line
+from geartrain.ports import lease_backend, lease_line
 from geartrain.ports.clock import WallClock, mono_ns
 from geartrain.ports.file_journal import FileJournal
 from geartrain.rules.lease import Terms, as_recorded
@@ -55,6 +55,7 @@ def now_ns(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     monkeypatch.setattr(lease_calls, "mono_ns", lambda: at[0])
     monkeypatch.setattr("geartrain.faces.lease.mono_ns", lambda: at[0])
     monkeypatch.setattr(lease_line, "mono_ns", lambda: at[0])
+    monkeypatch.setattr(lease_backend, "mono_ns", lambda: at[0])
     return move
 
 
@@ -104,7 +105,7 @@ def test_a_lease_is_kept_for_all_of_its_time_and_free_afterwards(tmp_path: Path,
     now_ns(5 * S)
     with pytest.raises(LeaseRefused):
         lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=5 * S)
-    now_ns(lease_calls.GRACE_NS)
+    now_ns(lease_backend.GRACE_NS)
     assert held(tmp_path) == []
     assert lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=5 * S).token > first.token
 
@@ -116,7 +117,7 @@ def test_a_renewed_lease_has_its_whole_time_once_more_and_no_more(
     now_ns(4 * S)
     lease_calls.renew(tmp_path, grant.lease, grant.token)
     assert held(tmp_path)[0].left_s == 5.25
-    now_ns(5 * S + lease_calls.GRACE_NS)
+    now_ns(5 * S + lease_backend.GRACE_NS)
     assert held(tmp_path) == []
 
 

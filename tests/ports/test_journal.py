@@ -1,14 +1,16 @@
 """What every journal promises, and then what the one in files promises beyond."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import anyio
 import pytest
 
 from geartrain.errors import BadType, BadValue, NotInUse
+from geartrain.ports.etcd_journal import EtcdJournal
 from geartrain.ports.file_journal import FileJournal
 from geartrain.ports.journal import Journal, MemoryJournal
 from geartrain.rules.journal_frames import RECORD_BYTES_MAX, Record, Snapshot
+from tests.ports.etcd_server import EtcdServer, etcd_server
 from tests.ports.pretend_fs import PretendFs
 
 Again = Callable[[Journal], Journal]
@@ -26,11 +28,34 @@ def after_a_power_cut(journal: Journal) -> Journal:
     return FileJournal("nowhere", fs=journal.fs.after_a_power_cut())
 
 
-@pytest.fixture(params=["memory", "files"])
-def opened(request: pytest.FixtureRequest) -> tuple[Journal, Again]:
+@pytest.fixture(scope="module")
+def etcd() -> Iterator[EtcdServer]:
+    with etcd_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "files", "etcd"])
+def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Journal, Again]]:
     if request.param == "memory":
-        return MemoryJournal(), after_a_crash_in_memory
-    return FileJournal("nowhere", fs=PretendFs()), after_a_power_cut
+        yield MemoryJournal(), after_a_crash_in_memory
+    elif request.param == "files":
+        yield FileJournal("nowhere", fs=PretendFs()), after_a_power_cut
+    else:
+        server: EtcdServer = request.getfixturevalue("etcd")
+        address, lives = server.address(), list[EtcdJournal]()
+
+        def open_next() -> EtcdJournal:
+            lives.append(EtcdJournal(address))
+            return lives[-1]
+
+        def after_a_crash_beside_etcd(journal: Journal) -> Journal:
+            """It is as if it had gone silent: what it has not synced is nowhere, and its place is free."""
+            lives.pop().abandon()
+            return open_next()
+
+        yield open_next(), after_a_crash_beside_etcd
+        for journal in lives:
+            journal.abandon()
 
 
 def test_revisions_count_from_one_and_are_said_at_once(opened: tuple[Journal, Again]) -> None:

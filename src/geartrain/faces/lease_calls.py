@@ -22,12 +22,9 @@ from geartrain.engine.lease_socket import Asker
 from geartrain.errors import BadValue, JournalDamaged, JournalInUse, LeaseRefused
 from geartrain.faces.lease import standing
 from geartrain.ports.clock import mono_ns
-from geartrain.ports.file_journal import FileJournal
-from geartrain.ports.fs import RealFs
 from geartrain.ports.lease_audit import AuditLog
+from geartrain.ports.lease_backend import GRACE_NS, Backend, InFiles, backend_of
 from geartrain.ports.lease_line import PlaceInLine, Waits, waiting
-from geartrain.ports.process_table import boot_id
-from geartrain.rules.journal_frames import segments_among
 from geartrain.rules.lease import State, Terms, as_recorded
 from geartrain.rules.lease_ledger import Ledger, Record, encode, encode_snapshot
 from geartrain.rules.lease_words import (
@@ -57,11 +54,11 @@ from geartrain.rules.regions import canonical, in_one_line, key_of, meet
 
 # As long as others write, one after the other, this is tried again.
 BUSY_FOR_S = 5.0
-# A lease is kept so much beyond its time: whoever counts from the end of the command counts from a little later.
-GRACE_NS = 250_000_000
 # After so many records what they came to is kept in their place, so that a command never reads more.
 SNAPSHOT_EVERY = 2_000
 _LOOK_EVERY_S = 0.02
+# Over a network, and not all at once.
+_LOOK_AFAR_EVERY_S = (0.1, 0.3)
 _ANSWER_WITHIN_S = 10.0
 _TERMS = Terms(grace_ns=GRACE_NS)
 # What may be otherwise in a while.
@@ -71,18 +68,24 @@ _MAY_COME = ("conflict", "alone", "budget")
 class Writer:
     """The one who decides, as long as it holds the journal. What it has decided is true when it is committed."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._journal = FileJournal(folder)
+    def __init__(self, place: Path | Backend) -> None:
+        self._backend = backend_of(place) if isinstance(place, Path) else place
+        # Beside the journal there are notes, and those who wait: only where it is in files.
+        self._folder = self._backend.folder if isinstance(self._backend, InFiles) else None
+        self._journal = self._backend.open()
         self._records: list[Record] = []
         self._audit: list[Audit] = []
         try:
             ledger = self._recovered()
-            self.state = State(ledger, as_recorded(ledger, _TERMS))
-            if self.state.ledger.boot != boot_id():
-                # Commands of one boot are one life: they agree on its clock.
-                self._decide(Begin(boot_id(), time.time_ns()))
-            self._wall_ns = time.time_ns() - mono_ns()
+            self._life = self._backend.life(self._journal, ledger.boot, ledger.last_ns)
+            terms = as_recorded(ledger, _TERMS)
+            self.state = State(ledger, structs.replace(terms, grace_ns=self._backend.grace_ns))
+            if ledger.boot != self._life.boot:
+                # Commands of one boot are one life: they agree on its clock. It is written down whatever is asked: if
+                # each who is refused began anew, what was left of a lease would be left of it for ever.
+                self._decide(Begin(self._life.boot, time.time_ns()))
+                self.commit()
+            self._wall_ns = time.time_ns() - self._life.now_ns()
         except BaseException:
             self._journal.close()
             raise
@@ -95,6 +98,7 @@ class Writer:
     def commit(self) -> None:
         for record in self._records:
             self._journal.append(encode(record))
+        self._records.clear()
         self._journal.sync()
         assert self._journal.revision == self.state.revision
         former = self._journal.state.revision if self._journal.state else 0
@@ -106,14 +110,21 @@ class Writer:
 
     def write_audit(self) -> None:
         """For those who ask afterwards."""
-        if self._audit:
+        if self._audit and self._folder is not None:
             log = AuditLog(self._folder)
             for audit in self._audit:
                 log.write(self._wall_ns + audit.at_ns, audit)
             log.close()
 
+    @property
+    def has_line(self) -> bool:
+        """Whether those who wait are known to those who come."""
+        return self._folder is not None
+
     def in_line_before(self, ask: Acquire, place: PlaceInLine | None) -> tuple[Conflict, ...]:
         """What is wanted by somebody who waits, and came first."""
+        if self._folder is None:
+            return ()
         waits = waiting(self._folder, place.number if place else None)
         return tuple(
             Conflict(0, 0, one.label, theirs.region, theirs.mode)
@@ -122,7 +133,7 @@ class Writer:
         )  # fmt: skip
 
     def _decide(self, command: Asked | Close | Begin) -> tuple[Reply, ...]:
-        outcome = self.state.decide(command, mono_ns())
+        outcome = self.state.decide(command, self._life.now_ns())
         self._records += outcome.records
         self._audit += outcome.audit
         return outcome.replies
@@ -132,7 +143,8 @@ class Writer:
             return recovered(self._journal)
         except JournalDamaged:
             # That says which record; who looks at the files says where in them it is.
-            standing(self._folder)
+            if self._folder is not None:
+                standing(self._folder)
             raise
 
 
@@ -239,9 +251,10 @@ def acquire(
                 if refused.code not in _MAY_COME or not left_ns:
                     writer.write_audit()
                     raise _timed_out(refused) if wait_ns and refused.code in _MAY_COME else refused
-                if place is None:
+                if place is None and writer.has_line:
                     place = PlaceInLine(folder, Waits(claims=claims, label=label, until_ns=until_ns))
-            time.sleep(min(_LOOK_EVERY_S, left_ns / 1e9))
+            every_s = _LOOK_EVERY_S if place is not None else uniform(*_LOOK_AFAR_EVERY_S)
+            time.sleep(min(every_s, left_ns / 1e9))
     finally:
         if place is not None:
             place.leave()
@@ -329,7 +342,7 @@ def _named(request: str) -> None:
 
 def _there(folder: Path) -> None:
     """A journal is made by who acquires."""
-    if not folder.is_dir() or not segments_among(RealFs(folder).names()):
+    if not backend_of(folder).is_begun():
         raise BadValue(f"there is no journal in {folder}: say with --dir where it is")
 
 
