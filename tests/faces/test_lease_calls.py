@@ -174,6 +174,13 @@ def test_a_name_that_is_more_than_a_line_is_refused_and_nothing_is_made(tmp_path
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("times", [("--ttl", "0s"), ("--ttl", "25h"), ("--wait", "25h")])
+def test_a_time_that_is_none_is_refused_and_nothing_is_made(told_here: Told, tmp_path: Path, times: tuple[str]) -> None:
+    found = told_here("lease", "acquire", "cell", "--dir", str(tmp_path / "leases"), *times)
+    assert (found.returncode, "at most 86400 s" in found.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_where_there_is_no_journal_only_acquire_makes_one(told_here: Told, tmp_path: Path) -> None:
     where = ("--dir", str(tmp_path / "leases"))
     for words in (("release", "1", "--token", "1"), ("renew", "1", "--token", "1"), ("adopt", "1", "--token", "1")):

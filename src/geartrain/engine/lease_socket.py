@@ -76,7 +76,9 @@ class Asker:
                     return told
         except OSError as error:
             said = f"the arbiter has not answered ({error.strerror or error}): whether it was done is not known"
-            raise LeaseRefused(f"{said}; `geartrain lease ls` shows what is held", "indeterminate") from error
+            raise LeaseRefused(
+                f"{said}; ask again by the same --request-id, or look with `geartrain lease ls`", "indeterminate"
+            ) from error
 
     def tell(self, command: Asked) -> None:
         """What is not answered. What cannot be told is noticed by the next question."""

@@ -233,6 +233,10 @@ def acquire(
     With the name of a request that was granted already it is that lease, and nothing is granted twice.
     """
     _named(request)
+    if not 0 < ttl_ns <= _TERMS.ttl_most_ns or wait_ns > _TERMS.wait_most_ns:
+        # The arbiter says so too; but here no journal has been made for it.
+        most_s = _TERMS.ttl_most_ns / 1e9
+        raise BadValue(f"a lease lives for above 0 and at most {most_s:g} s, and a wait is as long at most")
     claims = tuple(Claim(canonical(claim.region), claim.mode) for claim in claims)
     label = in_one_line("label", label, most_bytes=256) if label else ""
     until_ns = mono_ns() + wait_ns

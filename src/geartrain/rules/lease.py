@@ -594,7 +594,7 @@ class State:
         if lease.session != ask.session and lease.bind != "ttl":
             raise _No("not_holder", f"lease {ask.lease} is of session {lease.session}, not of {ask.session}")
         if lease.token != ask.token:
-            raise _No("not_holder", f"the token of lease {ask.lease} is not {ask.token} any more; it has changed hands")
+            raise _No("not_holder", _of_another_token(lease, ask.token))
         return lease
 
     def _there(self, number: int) -> Lease:
@@ -698,7 +698,7 @@ class State:
     def _to_evict(self, ask: Evict) -> Lease:
         lease = self._there(ask.lease)
         if ask.token not in (0, lease.token):
-            raise _No("not_holder", f"the token of lease {ask.lease} is not {ask.token} any more; look again")
+            raise _No("not_holder", _of_another_token(lease, ask.token))
         return lease
 
     def _withdraw(self, session: Session, ask: Withdraw) -> None:
@@ -923,6 +923,12 @@ class State:
             for other, place in self.queue.earlier(waiter):
                 label = other.ask.label if isinstance(other.ask, Acquire) else ""
                 yield Conflict(0, other.ask.session, label, place.claim.region, place.claim.mode)
+
+
+def _of_another_token(lease: Lease, token: int) -> str:
+    if token < lease.token:
+        return f"the token of lease {lease.lease} is not {token} any more; it has changed hands"
+    return f"the token of lease {lease.lease} is not {token}, and never was; show the one that came with it"
 
 
 def _told(conflict: Conflict) -> str:
