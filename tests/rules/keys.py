@@ -128,6 +128,8 @@ TABLES = (
                                    "is."),
             "stale_after": Key('"200ms"', "When nothing has come for longer than this, the channel is stale: told to "
                                "whoever takes `Planes`, logged, and shown ([the clock](clock.md)).", "never"),
+            "fenced": Key('"workcell/left"', "A region: only who holds a lease on it sends, and what comes under "
+                          "an older lease than the newest is refused ([leases](leases.md)).", "none"),
         },
     ),
     Table(

@@ -397,6 +397,7 @@ CHANNELS = st.builds(
     transport=st.sampled_from(CARRIERS),
     on_peer_restart=st.sampled_from(ON_PEER_RESTART),
     stale_after=st.none() | st.integers(1, 10**6).map(lambda ms: ms / 1000),
+    fenced=st.sampled_from((None, "workcell/left", "lock://gpu")),
 )
 PROCESSES = st.builds(
     ProcessSpec,
@@ -427,3 +428,12 @@ def unique(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def test_the_tables_of_a_spec_are_read_as_the_same_spec(spec: PipelineSpec) -> None:
     tables = json.loads(json.dumps(tables_of(spec)))
     assert read(tables) == Reading(spec, ())
+
+
+@pytest.mark.parametrize("region", ['"workcell\\\\left"', '""', '"../up"', "7", '"http://cell"'])
+def test_a_fence_around_no_region_is_refused_by_its_name(region: str) -> None:
+    assert [fault.key for fault in reading(with_channel(f"fenced = {region}")).faults] == ["channels.c.fenced"]
+
+
+def test_two_spellings_of_a_fenced_region_are_one() -> None:
+    assert reading(with_channel('fenced = "cell//left/."')).spec.channels[0].fenced == "cell/left"

@@ -498,6 +498,10 @@ def test_a_call_port_without_a_channel_is_told() -> None:
             {"stale_after": 1.0},
             "stale_after: between call ports nothing need come, so it means nothing; leave it out",
         ),
+        (
+            {"fenced": "cell"},
+            "fenced: between call ports an answer says whether it was done; leave it out, and ask a FenceGate there",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_for_calls_are_told(settings: dict[str, Any], words: str) -> None:

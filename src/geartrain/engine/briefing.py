@@ -202,6 +202,7 @@ class Briefing:
             counter=str(self.counter_path(channel.name)) if sends else None,
             over=self._how_gone(channel.writer.daemon, channel.reader.daemon, sends=sends),
             plane=None if sends else self._plane_of(channel),
+            fenced=channel.fenced,
         )
 
     def _giver_of(self, channel: str, daemon: str) -> Giver | None:

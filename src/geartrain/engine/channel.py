@@ -276,6 +276,9 @@ class Receiver(ReadingEnd[T]):
             raise EndOfStream(f"the writer of {pipe} has closed, and everything it sent has been received")
         return False
 
+    def peek(self) -> T:
+        return self._pipe.buffer[0]
+
     def discard_oldest(self) -> bool:
         pipe = self._pipe
         if not pipe.buffer:

@@ -43,6 +43,7 @@ class ChannelStats(Struct, frozen=True):
     dropped: int = 0
     redelivered: int = 0
     set_aside: int = 0
+    refused: int = 0
 
 
 class SendStream(ABC, Generic[T]):
@@ -104,6 +105,10 @@ class ReceiveStream(ABC, Generic[T]):
     @abstractmethod
     def has_item(self) -> bool:
         """Whether `receive_nowait` would succeed now; raises `EndOfStream` when nothing will come any more."""
+
+    def peek(self) -> T:
+        """The item that waits longest, where `has_item` says that there is one. It stays where it is."""
+        raise NotImplementedError(f"{self!r} does not show what it has not handed over")
 
     @property
     def came(self) -> tuple[int, int, str, int] | None:

@@ -26,7 +26,8 @@ from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.deadlines import ClockClient, Deadlines, Planes, open_deadlines, open_planes
 from geartrain.engine.declare import End, Target, build, needed_memories, signature_of
-from geartrain.engine.ends import Channel, ChannelStats, ReceiveStream
+from geartrain.engine.ends import Channel, ChannelStats, ReceiveStream, SendStream
+from geartrain.engine.fenced import FencedReceive, FencedSend, Fences, Gate
 from geartrain.engine.in_turn import start_in_turn
 from geartrain.engine.inside import Shelf
 from geartrain.engine.leases import LeaseClient, Leases, open_leases
@@ -55,12 +56,29 @@ class Place:
     """Where one daemon lives: what it is made of, and its ends."""
 
     def __init__(
-        self, spec: DaemonSpec, target: Target, ends: Mapping[PortRef, Sequence[End]], planes: Sequence[PlaneWords]
+        self,
+        spec: DaemonSpec,
+        target: Target,
+        ends: Mapping[PortRef, Sequence[End]],
+        planes: Sequence[PlaneWords],
+        fenced: "Mapping[int, Behind]",
     ) -> None:
         self.spec = spec
         self._planes = planes
         self._target = target
         self._ends = {port.port: its for port, its in ends.items() if port.daemon == spec.name}
+        self._leases = [end for end in self._all if isinstance(end, Leases)]
+        self._shown = {port: [self._behind_fence(end, fenced) for end in its] for port, its in self._ends.items()}
+
+    def _behind_fence(self, end: End, fenced: "Mapping[int, Behind]") -> End:
+        """What the daemon has of an end: where the channel is fenced, no item goes through without a token."""
+        behind = fenced.get(id(end))
+        if behind is None:
+            return end
+        if isinstance(end, ReceiveStream):
+            return FencedReceive(end, behind.channel, behind.gate)
+        assert isinstance(end, SendStream)
+        return FencedSend(end, behind.channel, behind.gate.region, self._leases)
 
     @property
     def _all(self) -> list[End]:
@@ -81,7 +99,7 @@ class Place:
         for name in signature_of(self._target).boards:
             yield name, PlaneBoard(self._planes)
         for port in signature_of(self._target).ports:
-            ends = self._ends.get(port.name, ())
+            ends = self._shown.get(port.name, ())
             if port.many:
                 yield port.name, list(ends)
             elif ends:
@@ -176,8 +194,9 @@ class InProcess(Observer):
             for channel in self.spec.channels
         }
         ends = _ends_of(self.spec, self._edges)
+        fenced = _fenced(self.spec, self._edges)
         self._places = {
-            daemon.name: Place(daemon, targets[daemon.name], ends, tuple(planes.values()))
+            daemon.name: Place(daemon, targets[daemon.name], ends, tuple(planes.values()), fenced)
             for daemon in self.spec.daemons
         }
         self._supervisor = Supervisor(clock=clock, observer=self)
@@ -301,6 +320,24 @@ class Edge(NamedTuple):
 
     writing: End
     reading: ReceiveStream[Any] | ClockClient | LeaseClient
+
+
+class Behind(NamedTuple):
+    """What an end of a fenced channel is behind."""
+
+    channel: str
+    gate: Gate
+
+
+def _fenced(spec: PipelineSpec, edges: Mapping[str, Edge]) -> dict[int, Behind]:
+    """By the identity of the end. All channels that one region fences have one gate."""
+    fences = Fences()
+    return {
+        id(end): Behind(channel.name, fences.gate(channel.fenced))
+        for channel in spec.channels
+        if channel.fenced is not None
+        for end in edges[channel.name]
+    }
 
 
 def _simulated_edges(

@@ -35,6 +35,7 @@ from geartrain.errors import (
     ChannelClosed,
     ChannelInUse,
     EndOfStream,
+    Fenced,
     LeaseLost,
     LeaseRefused,
     NotInUse,
@@ -76,7 +77,7 @@ from geartrain.rules.lease_words import (
     Withdraw,
 )
 from geartrain.rules.pipeline import MAXSIZE
-from geartrain.rules.regions import canonical
+from geartrain.rules.regions import canonical, covers, key_of
 
 if TYPE_CHECKING:
     from geartrain.ports.journal import MemoryJournal
@@ -103,6 +104,7 @@ class Lease:
         "is_offered",
         "lease",
         "lost",
+        "mode",
         "regions",
         "renew_at_ns",
         "token",
@@ -116,6 +118,8 @@ class Lease:
         self.lease = grant.lease
         self.token = grant.token
         self.regions = tuple(claim.region for claim in grant.claims)
+        # All claims of a lease are in one mode.
+        self.mode: Mode = grant.claims[0].mode
         self.ttl_ns = grant.ttl_ns
         self.lost = Signal(f"the loss of lease {grant.lease}")
         # How it was lost.
@@ -143,7 +147,7 @@ class Lease:
         wait_ns = ns_rounded_up(number("set_mode() wait", wait, least=0, most=_DAY_S))
         done = await self._leases.ask(lambda session, n: SetMode(session, n, self.lease, self.token, mode, wait_ns))
         assert isinstance(done, Done)
-        self.token = done.token
+        self.token, self.mode = done.token, mode
 
     async def offer(self, to: int) -> None:
         """The daemon whose session this is (`Leases.session`) may adopt it. When it does so this block is over.
@@ -366,6 +370,22 @@ class Leases:
         grant = await self.ask(make)
         assert isinstance(grant, Grant)
         return Taken(grant.lease, grant.token, tuple(claim.region for claim in grant.claims))
+
+    def token_for(self, region: str) -> int:
+        """The token of what is held now, exclusively, and covers all of this region; `Fenced` where nothing does.
+
+        It is asked by the clock, not by whether the loss has been told: who was frozen asks before it hears anything.
+        """
+        key = key_of(region, "keep")
+        covering = [
+            lease for lease in self._held.values() if any(covers(key_of(its, "keep"), key) for its in lease.regions)
+        ]
+        now_ns = self._clock.now_ns()
+        living = [lease for lease in covering if not lease.why and now_ns < lease.until_ns]
+        tokens = [lease.token for lease in living if lease.mode == "x"]
+        if not tokens:
+            raise Fenced(f"{region!r} is fenced, and {_why_not(covering, living, tuple(self._held.values()))}")
+        return max(tokens)
 
     async def release(self, lease: int, token: int) -> None:
         """Others may have what was taken. `LeaseRefused` if it has ended, or has another token by now."""
@@ -679,6 +699,19 @@ class Leases:
         """Nothing more is wanted: what is held ends."""
         await self._asks.aclose()
         await self._told.aclose()
+
+
+def _why_not(covering: list[Lease], living: list[Lease], held: tuple[Lease, ...]) -> str:
+    """What is wrong with what is held, and what to do."""
+    if living:
+        return f"{living[0]!r} is a shared one; hold it with mode='x' to send"
+    if covering:
+        lost = covering[-1]
+        return (
+            f"{lost!r} has been lost: {lost.why or 'its time is over'}; acquire it anew, and look at what has changed"
+        )
+    others = f"only {', '.join(map(repr, held))} is held here" if held else "nothing is held here"
+    return f"{others}, which does not cover it; send within `async with leases.hold(...)` of it"
 
 
 def _asking(

@@ -33,6 +33,7 @@ from geartrain.engine.daemon import Daemon
 from geartrain.engine.deadlines import ClockClient, Deadlines, Planes
 from geartrain.engine.declare import Target, build, load_daemon, signature_of
 from geartrain.engine.ends import Channel, ReceiveStream, SendStream
+from geartrain.engine.fenced import FencedReceive, FencedSend, Fences
 from geartrain.engine.hands import Hands
 from geartrain.engine.inside import InsideReceive, InsideSend, Shelf
 from geartrain.engine.leases import LeaseClient, Leases
@@ -58,6 +59,7 @@ from geartrain.ports.tally import Tally
 from geartrain.ports.transport import load
 from geartrain.rules.calls import Reply, Request
 from geartrain.rules.counts import EndCounts
+from geartrain.rules.fence import Sealed
 from geartrain.rules.lifecycle import DaemonFailurePhase
 from geartrain.rules.orders import (
     AskCounts,
@@ -115,13 +117,16 @@ ASKING = (Deadlines, Planes, Leases)
 class Place:
     """Where one daemon lives: its order, its ends, and the gate before its `run`."""
 
-    def __init__(self, order: DaemonOrder, target: Target, ends: Sequence[tuple[EndOrder, End]], state: Path) -> None:
+    def __init__(
+        self, order: DaemonOrder, target: Target, ends: Sequence[tuple[EndOrder, End]], state: Path, fences: Fences
+    ) -> None:
         self.order = order
         self._state = state
         self.target = target
         self.ends = ends
         self._ports = {port.name: port for port in signature_of(target).ports}
         self._pair_ends = {port.name: self._ends_of_pairs(port) for port in self._ports.values() if port.reply}
+        self._shown = [self._behind_fence(written, end, fences) for written, end in ends]
         self.go = Signal(f"the start of {order.name}")
         self.noted = Signal(f"the launcher's knowledge that {order.name} has finished")
         self.lives = 0
@@ -133,6 +138,15 @@ class Place:
         for order, end in self.ends:
             if order.plane is not None and isinstance(end, INPUTS):
                 end.tell_plane(self.planes.setdefault(order.channel, _plane(order.plane)))
+
+    def _behind_fence(self, order: EndOrder, end: End, fences: Fences) -> End:
+        """What the daemon has of an end: where the channel is fenced, no item goes through without a token."""
+        if order.fenced is None:
+            return end
+        if isinstance(end, ReceiveStream):
+            return FencedReceive(end, order.channel, fences.gate(order.fenced))
+        leases = [held for held in chain.from_iterable(self._pair_ends.values()) if isinstance(held, Leases)]
+        return FencedSend(end, order.channel, order.fenced, leases)
 
     @property
     def inputs(self) -> list[Input]:
@@ -178,7 +192,9 @@ class Place:
     def _by_port(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for port in self._ports.values():
-            streams = [end for order, end in self.ends if order.port == port.name]
+            streams = [
+                shown for (order, _), shown in zip(self.ends, self._shown, strict=True) if order.port == port.name
+            ]
             ends: Sequence[End | PairEnd] = self._pair_ends.get(port.name, streams)
             if port.many:
                 found[port.name] = ends
@@ -277,7 +293,8 @@ def _calls(order: EndOrder, requests: Any, replies: Any) -> Calls[Any, Any]:
 def _wire_type(port: Port, order: EndOrder) -> Any:
     """What goes over one of the channels of a port."""
     if port.reply is None:
-        return port.item.type
+        item_type: Any = port.item.type
+        return item_type if order.fenced is None else Sealed[item_type]
     if port.clock is not None:
         return (port.item if order.sends == port.sends else port.reply).type
     envelope: Any
@@ -362,6 +379,7 @@ class Node(Written):
         self._control = control
         self._tasks = tasks
         self._places: dict[str, Place] = {}
+        self._fences = Fences(Path(order.aside))
         self._attempts: dict[str, int] = {}
         self._failed: set[str] = set()
         # A daemon has called `sys.exit`: the process ends by that, and its policy decides what it means.
@@ -440,7 +458,7 @@ class Node(Written):
             for written, end_ in ends:
                 if isinstance(end_, INPUTS + OUTPUTS):
                     self.add_end(order.name, written.channel, end_)
-            place = self._places[order.name] = Place(order, target, ends, Path(self._order.aside))
+            place = self._places[order.name] = Place(order, target, ends, Path(self._order.aside), self._fences)
             place.tell_planes()
             yield
 

@@ -76,6 +76,7 @@ from geartrain.rules.pipeline import (
     ServiceSpec,
 )
 from geartrain.rules.pipeline_file import overridden, parsed, port_ref, read, tables_of, usual_maxsize
+from geartrain.rules.regions import canonical
 from geartrain.rules.restart import RestartPolicy
 from geartrain.rules.services import MISSED, OVERLAPS, Missed, Overlap
 from geartrain.rules.signature import Signature
@@ -258,6 +259,7 @@ class Pipeline:
         transport: Carrier = "auto",
         on_peer_restart: OnPeerRestart = "resume",
         stale_after: float | None = None,
+        fenced: str | None = None,
     ) -> None: ...
 
     @overload
@@ -292,12 +294,14 @@ class Pipeline:
         transport: Carrier = "auto",
         on_peer_restart: OnPeerRestart = "resume",
         stale_after: float | None = None,
+        fenced: str | None = None,
     ) -> None:
         """Declare a channel from a port that sends to one that receives. Its name is the writing port's, if free.
 
         From a port that calls to one that is called it stands for two: of the requests, and of the replies.
         A port that is a list may be connected several times; the order is kept. A channel on which nothing has come for
-        `stale_after` seconds is told of as stale.
+        `stale_after` seconds is told of as stale. With `fenced`, a region, its writer sends while it holds a lease on
+        that, and what was sent under a lease that is not the newest any more is not received.
         """
         one_of("connect() policy", policy, POLICIES)
         one_of("connect() ack", ack, ACKS)
@@ -323,6 +327,7 @@ class Pipeline:
             stale_after=None
             if stale_after is None
             else number("connect() stale_after, in seconds,", stale_after, least=1e-9),
+            fenced=None if fenced is None else canonical(fenced),
         )
         if channel.name in self._channel_names():
             raise BadValue(f"there is a channel {channel.name!r} already; pass another name=")

@@ -458,6 +458,10 @@ class RemoteReceive(ReadingEnd[T]):
         self._wire.speak()
         return item
 
+    def peek(self) -> T:
+        item: T = self._reader.items[0]
+        return item
+
     def discard_oldest(self) -> bool:
         if not self._reader.items:
             return False

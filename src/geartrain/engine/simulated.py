@@ -566,6 +566,9 @@ class SimulatedReceive(ReadingEnd[T], Generic[T]):
         first = self._half.buffer[0]
         return (*first.since, self._half.name, first.item.sequence)
 
+    def peek(self) -> T:
+        return self._decode(self._half.buffer[0].item.payload)
+
     def discard_oldest(self) -> bool:
         return self._half.discard()
 

@@ -15,6 +15,7 @@ from geartrain.ports.clock import SimClock
 from geartrain.ports.plane_words import PlaneWords
 from geartrain.rules import wiring
 from geartrain.rules.calls import Reply, Request
+from geartrain.rules.fence import Sealed
 from geartrain.rules.pipeline import ChannelSpec, PipelineSpec
 from geartrain.rules.signature import Port
 
@@ -49,7 +50,10 @@ class SimulatedEdges:
         port = self._writer(channel)
         if port.reply is not None:
             return self._pair(channel, port)
-        both = self._open(channel.name, channel, self._giver(channel).item.type)
+        item_type: Any = self._giver(channel).item.type
+        if channel.fenced is not None:
+            item_type = Sealed[item_type]
+        both = self._open(channel.name, channel, item_type)
         if plane is not None:
             assert isinstance(both.recv, SimulatedReceive)
             both.recv.tell_plane(plane)

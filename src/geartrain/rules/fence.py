@@ -9,11 +9,15 @@ any time may pass. Tokens of an arbiter only grow. So a write is let in if nothi
 newer write was.
 """
 
+from typing import Generic, TypeVar
+
 from msgspec import Struct
 
 from geartrain.errors import BadType, Fenced
 from geartrain.rules.checks import one_of, whole
 from geartrain.rules.lease_words import MODES, Mode
+
+T = TypeVar("T")
 
 
 class Seen(Struct, frozen=True):
@@ -21,6 +25,13 @@ class Seen(Struct, frozen=True):
 
     highest: int = 0
     exclusive: int = 0
+
+
+class Sealed(Struct, Generic[T], frozen=True, array_like=True):
+    """An item of a fenced channel, with the token of the lease under which it was sent."""
+
+    token: int
+    item: T
 
 
 class FenceGate:

@@ -86,6 +86,8 @@ class EndOrder(Struct, frozen=True, kw_only=True):
     over: Gone | None = None
     # Of a reading end: where it tells that something has come.
     plane: PlaneOrder | None = None
+    # The region of which the writer holds a lease, if it is fenced.
+    fenced: str | None = None
 
 
 class DaemonOrder(Struct, frozen=True, kw_only=True):

@@ -105,7 +105,8 @@ class DaemonSpec(Struct, frozen=True, kw_only=True):
 class ChannelSpec(Struct, frozen=True, kw_only=True):
     """One channel. An end that could not be read is None; such a pipeline is faulty and never runs.
 
-    With `stale_after` it is a plane: something should come at least every so many seconds.
+    With `stale_after` it is a plane: something should come at least every so many seconds. With `fenced`, a region,
+    only who holds a lease on it may send, and only what came under the newest lease is received.
     """
 
     name: str
@@ -121,6 +122,7 @@ class ChannelSpec(Struct, frozen=True, kw_only=True):
     transport: Carrier = "auto"
     on_peer_restart: OnPeerRestart = "resume"
     stale_after: float | None = None
+    fenced: str | None = None
 
     @property
     def is_lossy(self) -> bool:

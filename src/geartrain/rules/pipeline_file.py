@@ -44,6 +44,7 @@ from geartrain.rules.pipeline import (
     ProcessSpec,
     ServiceSpec,
 )
+from geartrain.rules.regions import canonical
 from geartrain.rules.restart import RestartPolicy
 from geartrain.rules.services import MISSED, OVERLAPS
 
@@ -192,6 +193,7 @@ def _channel(name: str, table: "_Table") -> ChannelSpec:
         transport=table.one_of("transport", "auto", CARRIERS),
         on_peer_restart=table.one_of("on_peer_restart", "resume", ON_PEER_RESTART),
         stale_after=table.duration("stale_after", None),
+        fenced=table.region("fenced"),
     )
     if spec.stale_after == 0:
         table.refuse("stale_after", "must be more than 0; leave it out where nothing goes stale")
@@ -330,6 +332,14 @@ class _Table:
     def size(self, name: str, default: int) -> int:
         return self._value(name, default, lambda value: whole("it", bytes_of(value, "it"), least=1))
 
+    def region(self, name: str) -> str | None:
+        def checked(value: object) -> str:
+            if not isinstance(value, str):
+                raise BadValue(f'must be a region, as "workcell/left", got {_shown(value)}')
+            return canonical(value)
+
+        return self._value(name, None, checked)
+
     def port(self, name: str) -> PortRef | None:
         self.missing(name, f'say which port, as {name} = "daemon.port"')
         return self._value(name, None, port_ref)
@@ -462,6 +472,7 @@ def _tables_of_channel(channel: ChannelSpec) -> dict[str, Any]:
         "transport": channel.transport,
         "on_peer_restart": channel.on_peer_restart,
         "stale_after": None if channel.stale_after is None else duration_text(channel.stale_after),
+        "fenced": channel.fenced,
     }
 
 

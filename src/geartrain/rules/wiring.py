@@ -187,6 +187,22 @@ def _unfit_channels(spec: PipelineSpec, signatures: Signatures) -> Said:
         settings = _unfit_call_settings if _is_call(channel, signatures) else _unfit_settings
         for name, said in settings(channel, shared[channel.name]):
             yield f"{key}.{name}", said
+        for said in _unfit_fence(channel, signatures):
+            yield f"{key}.fenced", said
+
+
+def _unfit_fence(channel: ChannelSpec, signatures: Signatures) -> Iterator[str]:
+    """Who sends behind a fence shows a token, and only who takes leases has one."""
+    writer = None if channel.writer is None else signatures.get(channel.writer.daemon)
+    if channel.fenced is None or writer is None or _is_call(channel, signatures):
+        return
+    if any(port.clock == "leases" for port in writer.ports):
+        return
+    assert channel.writer is not None
+    yield (
+        f"{channel.writer.daemon!r} sends what is fenced by {channel.fenced!r}, and takes no leases; give it a "
+        "parameter `leases: Leases`, and let it send while it holds one"
+    )
 
 
 def _unfit_end(daemons: Mapping[str, DaemonSpec], signatures: Signatures, side: str, end: PortRef) -> Iterator[str]:
@@ -228,6 +244,8 @@ def _unfit_call_settings(channel: ChannelSpec, shared: str | None) -> Said:
         yield "maxsize", "must be at least 1 between call ports: so many calls may be under way"
     if channel.stale_after is not None:
         yield "stale_after", "between call ports nothing need come, so it means nothing; leave it out"
+    if channel.fenced is not None:
+        yield "fenced", "between call ports an answer says whether it was done; leave it out, and ask a FenceGate there"
     if channel.ack != "batch":
         yield "ack", f'is "{channel.ack}", and a call is done with when it is answered; leave it out'
     # The policies have wishes of their own for maxsize, and one word about them is enough.
