@@ -143,7 +143,9 @@ PLANTED: dict[str, tuple[str, Planted]] = {
     ),
     "a change of mode, refused when it is asked again": (
         "is answered by Refusal",
-        lambda: found((*without(12), asks(166, SetMode(3, 2, 6, 6, "s")), hears(167, Refusal(3, 2, "expired", "late")))),
+        lambda: found(
+            (*without(12), asks(166, SetMode(3, 2, 6, 6, "s")), hears(167, Refusal(3, 2, "expired", "late")))
+        ),
     ),
     "what was asked once, done twice": (
         "request 1 of session 3 was done 2 times",
