@@ -239,7 +239,7 @@ class SimClock:
         that waits for its stop, or for a caller from outside, is idle.
         """
         turns = await self._drive(None)
-        if in_vain := _stuck_waits(turns):
+        if in_vain := self._in_vain(turns):
             lines = "".join(f"\n  {wait.who} {wait.what}" for wait in in_vain)
             raise Deadlock(f"at t={self.now():g} s nothing is left to do, yet these daemons wait in vain:{lines}")
 
@@ -257,6 +257,10 @@ class SimClock:
         if drive.livelock is not None:
             raise self._livelock(drive.livelock)
         return turns
+
+    def _in_vain(self, turns: Turns) -> tuple[Waiting, ...]:
+        waits = waits_of(turns)
+        return stuck(waits, {helper for wait in waits for helper in wait.helpers or ()})
 
     def _livelock(self, awake: tuple[str, ...]) -> Livelock:
         t_ns, k = self.instant
@@ -399,14 +403,13 @@ class Ticks:
         return took_ns
 
 
-def _stuck_waits(turns: Turns) -> tuple[Waiting, ...]:
-    waits = [
+def waits_of(turns: Turns) -> list[Waiting]:
+    """Where the daemons of this loop wait, and for whom."""
+    return [
         Waiting(wait.owner.name, "waits", None) if wait.subject is None else wait.subject.waiting_for(wait.owner)
         for wait in turns.waits
         if wait.owner is not None
     ]
-    helpers = {helper for wait in waits for helper in wait.helpers or ()}
-    return stuck(waits, helpers)
 
 
 def _ns(seconds: float) -> int:
