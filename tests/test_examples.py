@@ -283,3 +283,21 @@ def test_vision_loses_no_frame_although_its_detector_dies() -> None:
     assert second == "0 were lost."
     assert third.endswith("the order is exact: yes")
     assert done.stderr.count("process 'detector'") == 3
+
+
+# -- work_cell ------------------------------------------------------------------------------------------------------
+
+
+@both_loops
+def test_work_cell_refuses_the_arm_that_was_frozen_in_it(loop: Loop) -> None:
+    *story, refused = script("work_cell", "--loop", loop).splitlines()
+    assert [re.sub(r"token \d+", "its token", line) for line in story] == [
+        "   a lifts a door",
+        "a  has its token, and is frozen with a move under way",
+        "b  has its token",
+        "   b welds the door",
+        "a  wakes up, and goes on",
+        "a  is not let send: its time is over",
+        "a  is out of the cell",
+    ]
+    assert refused == "   moves refused: 1"
