@@ -246,7 +246,7 @@ class JournalStopped(GeartrainError, RuntimeError):
         self.revision = revision
 
 
-class EtcdAway(GeartrainError, ConnectionError):
+class EtcdAway(GeartrainError, RuntimeError):
     """etcd was asked and has not answered, or not with what was asked for. Whether it was done is not known."""
 
     def __init__(self, place: str, met: str) -> None:

@@ -29,6 +29,7 @@ from geartrain.engine.options import new_number
 from geartrain.engine.signal import Bell
 from geartrain.errors import BadValue, ChannelClosed, GeartrainError, JournalDamaged, JournalInUse, PeerLost, WouldBlock
 from geartrain.ports.clock import Clock, WallClock
+from geartrain.ports.etcd import address_of
 from geartrain.ports.journal import Journal, MemoryJournal
 from geartrain.ports.lease_audit import AuditLog
 from geartrain.ports.run_memory import RunMemory
@@ -55,6 +56,8 @@ from geartrain.rules.regions import Case
 # After so many records what they came to is kept in their place.
 _SNAPSHOT_EVERY = 50_000
 _OPEN_WITHIN_S = 1.0
+# Of a writer on another machine it is known only after a while that it is gone.
+_OPEN_AFAR_WITHIN_S = 8.0
 # A caller that asks and does not listen is not served any longer.
 _UNTOLD_MOST = 1_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -273,19 +276,24 @@ class LeaseArbiter(Daemon):
     def __init__(
         self,
         clients: list[LeaseClient] | None = None,
-        directory: Path | None = None,
+        directory: Path | str | None = None,
         budgets: Mapping[str, int] | None = None,
         grace: float = 0.5,
         case: Case = "fold",
         memory: RunMemory | None = None,
     ) -> None:
         self.clients = clients or []
-        self.directory = directory
+        self.address = None if directory is None else address_of(directory)
+        self.directory = None if directory is None or self.address is not None else Path(directory)
         self.memory = memory
         self.terms = Terms(case=case, grace_ns=round(grace * 1e9), budgets=dict(budgets or {}))
 
     def open_journal(self) -> tuple[str, Journal]:
         """Its own, for this life, and how it is known again in the next. Whoever has another kind overrides this."""
+        if self.address is not None:
+            from geartrain.ports.etcd_journal import EtcdJournal
+
+            return str(self.address), EtcdJournal(self.address)
         if self.directory is None:
             return self._remembered()
         # Only who keeps leases on a disk needs what the journal needs.
@@ -302,17 +310,18 @@ class LeaseArbiter(Daemon):
 
     async def _opened(self, ctx: Context) -> tuple[str, Journal]:
         """A command that writes the journal for a moment is waited for."""
-        until_s = ctx.clock.now() + _OPEN_WITHIN_S
+        is_far = self.address is not None
+        until_s = ctx.clock.now() + (_OPEN_AFAR_WITHIN_S if is_far else _OPEN_WITHIN_S)
         while True:
             try:
-                return self.open_journal()
+                return await anyio.to_thread.run_sync(self.open_journal) if is_far else self.open_journal()
             except JournalInUse:
                 if ctx.clock.now() >= until_s:
                     raise
             await ctx.clock.sleep(0.01)
 
     async def run(self, ctx: Context) -> None:
-        if self.directory is None and self.memory is not None:
+        if self.address is None and self.directory is None and self.memory is not None:
             self.directory = self.memory.state / f"{ctx.name}.leases"
         known, journal = await self._opened(ctx)
         try:
@@ -331,7 +340,11 @@ class LeaseArbiter(Daemon):
 
     def _life(self) -> tuple[str, int]:
         """Which boot of the machine this is, and what the wall clock says; without a journal nobody asks."""
-        return ("", 0) if self.directory is None else (_BOOT_ID.read_text().strip(), time.time_ns())
+        return (
+            ("", 0)
+            if self.directory is None and self.address is None
+            else (_BOOT_ID.read_text().strip(), time.time_ns())
+        )
 
     async def _serve(self, ctx: Context, bench: Bench, journal: Journal, log: AuditLog | None, hello: Hello) -> None:
         async with anyio.create_task_group() as tasks:

@@ -38,6 +38,7 @@ from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing
 from geartrain.errors import (
     BadValue,
+    EtcdAway,
     GeartrainError,
     JournalDamaged,
     JournalInUse,
@@ -147,7 +148,7 @@ def _refusal_of(error: GeartrainError) -> type[Refused]:
             return Busy
         case JournalDamaged():
             return Damaged
-        case JournalStopped() | LeaseRefused() | LeaseLost():
+        case EtcdAway() | JournalStopped() | LeaseRefused() | LeaseLost():
             return Broken
         case _:
             return Refused

@@ -13,11 +13,14 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from geartrain.actors.arbiter import recovered
 from geartrain.errors import BadValue, GeartrainError, JournalDamaged, PlaceRefused
 from geartrain.ports.clock import mono_ns
+from geartrain.ports.etcd import address_of
 from geartrain.ports.file_journal import FileJournal, Found, Kept, read_kept, records_kept, told_of_the_rest
 from geartrain.ports.fs import RealFs
 from geartrain.ports.lease_audit import read_audit
+from geartrain.ports.lease_backend import InEtcd
 from geartrain.ports.process_table import boot_id
 from geartrain.rules.durations import duration_text
 from geartrain.rules.journal_frames import snapshot_name
@@ -149,9 +152,26 @@ def held(folder: Path) -> list[Held]:
 
 
 def _held(folder: Path) -> list[Held]:
+    address = address_of(folder)
+    if address is not None:
+        return _held_in_etcd(InEtcd(address))
     state = State(_read(*_kept(folder))[0])
     state.decide(Begin(boot_id(), 0), mono_ns())
-    state.decide(Tick(), mono_ns())
+    return _held_of(state, mono_ns())
+
+
+def _held_in_etcd(backend: InEtcd) -> list[Held]:
+    """Whoever writes it: all of it is read at one moment."""
+    journal = backend.looked_at()
+    try:
+        ledger = recovered(journal)
+        return _held_of(State(ledger), backend.now_ns(journal, ledger.boot, ledger.last_ns))
+    finally:
+        journal.close()
+
+
+def _held_of(state: State, now_ns: int) -> list[Held]:
+    state.decide(Tick(), now_ns)
     ledger = state.ledger
     return [
         Held(
@@ -244,6 +264,10 @@ def _looked(look: Callable[[Path], T], folder: Path) -> T:
 
 
 def _kept(folder: Path) -> tuple[RealFs, Kept]:
+    if address_of(folder) is not None:
+        raise BadValue(
+            f"the journal in {folder} is in no files: `lease ls` shows what is held, etcd looks after the rest"
+        )
     fs = RealFs(folder)
     try:
         kept = read_kept(fs)

@@ -19,9 +19,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from geartrain.errors import BadValue, GeartrainError, JournalInUse, LeaseLost, LeaseRefused
+from geartrain.errors import BadValue, EtcdAway, GeartrainError, JournalInUse, JournalStopped, LeaseLost, LeaseRefused
 from geartrain.faces.lease_calls import BUSY_FOR_S, release, renew
 from geartrain.ports.clock import mono_ns
+from geartrain.ports.etcd import address_of
 from geartrain.ports.linux import die_with_parent, need_linux
 from geartrain.rules.lease_words import Grant
 
@@ -68,7 +69,8 @@ class Keeper:
             left_s = (self.until_ns - asked_ns) / 1e9
             try:
                 renew(self._folder, self._grant.lease, self._grant.token, busy_for_s=min(BUSY_FOR_S, max(0.0, left_s)))
-            except JournalInUse:
+            except (JournalInUse, JournalStopped, EtcdAway):
+                # As long as it is not too late somebody may answer again.
                 every_s = min(every_s, max(0.01, left_s / 3))
                 continue
             except LeaseRefused as refused:
@@ -139,7 +141,7 @@ def _new(folder: Path, grant: Grant, command: Sequence[str], before: Callable[[]
     told = {
         "GEARTRAIN_LEASE": str(grant.lease),
         "GEARTRAIN_LEASE_TOKEN": str(grant.token),
-        "GEARTRAIN_LEASE_DIR": str(folder.absolute()),
+        "GEARTRAIN_LEASE_DIR": str(address_of(folder) or folder.absolute()),
     }
     try:
         return subprocess.Popen(command, env=os.environ | told, process_group=0, preexec_fn=before)

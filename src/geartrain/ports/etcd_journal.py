@@ -86,9 +86,12 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class EtcdJournal(Journal):
-    """A journal below a prefix, begun when there is none. A second writer is refused while the first one lives."""
+    """A journal below a prefix, begun when there is none. A second writer is refused while the first one lives.
 
-    def __init__(self, address: Address) -> None:
+    With `only_look` it writes nothing, and nobody is in its way.
+    """
+
+    def __init__(self, address: Address, *, only_look: bool = False) -> None:
         super().__init__()
         # It is never so quick that the loop could wait for it.
         self.took_ns = QUICK_NS
@@ -109,11 +112,16 @@ class EtcdJournal(Journal):
         self._lease = ""
         self._over = threading.Event()
         try:
-            self._become_writer()
+            if only_look:
+                self._stopped = f"the journal in {address} is only looked at"
+            else:
+                self._become_writer()
             self._load()
         except BaseException:
             self._let_go()
             raise
+        if only_look:
+            return
         threading.Thread(target=self._stay_writer, name="etcd-writer", daemon=True).start()
 
     def __repr__(self) -> str:
@@ -127,7 +135,7 @@ class EtcdJournal(Journal):
     def _become_writer(self) -> None:
         """Nobody is, or it was a process of this machine that is dead."""
         granted = self.ask("lease/grant", {"TTL": str(WRITER_TTL_S)})
-        self._lease, self._cluster = granted["ID"], granted["header"]["cluster_id"]
+        self._lease = granted["ID"]
         former = self._take_place(is_absent(self._key("writer")))
         if former is None:
             return
@@ -150,10 +158,12 @@ class EtcdJournal(Journal):
 
     def _load(self) -> None:
         """All of it as it is at one moment: one question."""
-        found = found_in(self.ask("kv/range", get_all(self._key(""))["request_range"]))
+        told = self.ask("kv/range", get_all(self._key(""))["request_range"])
+        found, self._cluster = found_in(told), told["header"]["cluster_id"]
         head = found.get(self._key("head"))
         if head is None:
-            self._begin(found)
+            if self._stopped is None:
+                self._begin(found)
             return
         self._head_bytes, self._head = head, self._decoded(_heads, "head", head)
         if self._head.cluster != self._cluster:

@@ -127,6 +127,17 @@ class InEtcd:
         since_ns = mono_ns() - said_ns
         return Life(boot, lambda: mono_ns() - since_ns)
 
+    def looked_at(self) -> EtcdJournal:
+        """All that is kept, whoever writes it."""
+        return EtcdJournal(self.address, only_look=True)
+
+    def now_ns(self, journal: EtcdJournal, boot: str, last_ns: int) -> int:
+        """By the clock of the last writer, or what that has said last, if nobody here can tell what it says now."""
+        if boot == boot_id():
+            return mono_ns()
+        said_ns = _hourglass_ns(journal, boot.removeprefix(_HOURGLASS)) if boot.startswith(_HOURGLASS) else None
+        return max(last_ns, said_ns or 0)
+
     def is_begun(self) -> bool:
         etcd = Etcd(self.address)
         try:
