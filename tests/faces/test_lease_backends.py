@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from geartrain import EtcdAway, LeaseArbiter, LeaseLost, LeaseRefused, Supervisor
+from geartrain import EtcdAway, LeaseArbiter, LeaseLost, LeaseRefused, Pipeline, Supervisor
 from geartrain.engine.leases import open_leases
 from geartrain.errors import BadValue, JournalDamaged, JournalInUse, JournalStopped
 from geartrain.faces import lease_calls
@@ -226,6 +226,13 @@ def test_as_a_path_an_address_is_the_same_one_and_a_folder_is_none() -> None:
     assert address_of(Path("etcd/leases")) is None
 
 
+def test_in_a_pipeline_file_an_arbiter_may_be_told_where_etcd_is() -> None:
+    pipeline = Pipeline("cell")
+    pipeline.add(LeaseArbiter, name="arbiter", config={"directory": "etcd://127.0.0.1:2379/cell"})
+    assert pipeline.check() == ()
+    assert LeaseArbiter([], Path("etcd://127.0.0.1:2379/cell")).address == Address(("127.0.0.1:2379",), "cell")
+
+
 def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "httpx", None)
     with pytest.raises(BadValue, match=r"pip install 'geartrain\[etcd\]'"):
@@ -354,7 +361,7 @@ def test_an_arbiter_keeps_its_leases_in_etcd_and_a_next_life_knows_them(loop: st
     async def main() -> None:
         async with Supervisor() as supervisor:
             pair = open_leases()
-            supervisor.add(LeaseArbiter([pair.client], place))
+            supervisor.add(LeaseArbiter([pair.client], Path(place)))
             with anyio.fail_after(20):
                 async with pair.leases.hold("a") as lease:
                     tokens.append(lease.token)
@@ -377,7 +384,9 @@ def test_what_a_holder_does_is_cancelled_in_time_when_etcd_is_away(loop: str, ow
     async def main() -> None:
         async with Supervisor() as supervisor:
             pair = open_leases()
-            supervisor.add_factory(partial(LeaseArbiter, [pair.client], place), name="arbiter", on_error="restart")
+            supervisor.add_factory(
+                partial(LeaseArbiter, [pair.client], Path(place)), name="arbiter", on_error="restart"
+            )
             with anyio.fail_after(30):
                 with pytest.raises(LeaseLost):
                     async with pair.leases.hold("cell", ttl=1.0):

@@ -267,16 +267,16 @@ class Bench:
 class LeaseArbiter(Daemon):
     """The arbiter of a pipeline. `clients` are those who take `Leases`; the pipeline connects them.
 
-    Its journal is in `directory`; without one in the folder of the run's state, as `<its name>.leases`, and where a
-    run has no folder, in the memory of its process, for the lives that it has there. `budgets` are how many of a class
-    there may be at once; `grace` is how many seconds a lease is kept beyond its time, for a holder that counts less
-    exactly.
+    Its journal is in `directory`, which may be `etcd://HOST:PORT/PREFIX`; without one in the folder of the run's state,
+    as `<its name>.leases`, and where a run has no folder, in the memory of its process, for the lives that it has
+    there. `budgets` are how many of a class there may be at once; `grace` is how many seconds a lease is kept beyond
+    its time, for a holder that counts less exactly.
     """
 
     def __init__(
         self,
         clients: list[LeaseClient] | None = None,
-        directory: Path | str | None = None,
+        directory: Path | None = None,
         budgets: Mapping[str, int] | None = None,
         grace: float = 0.5,
         case: Case = "fold",
