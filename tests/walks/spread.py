@@ -1,12 +1,14 @@
 """Nets whose daemons live in several processes: the part of one of them, and what becomes of all parts together."""
 
+import os
+import signal
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 
-from geartrain import RestartPolicy, SimClock, Supervisor
+from geartrain import Context, Deadlock, Livelock, RestartPolicy, SimClock, Supervisor
 from geartrain.engine.simulated import open_simulated
 from geartrain.engine.simulated_node import Outpost
 from tests.walks.nets import Life, Net, quiet_log
@@ -91,3 +93,108 @@ def _hash(parts: Sequence[tuple[Any, Any]]) -> str:
     diaries = sorted(diary for seen, _ in parts for diary in seen)
     records = sorted(record for _, its in parts for record in its)
     return sha256(repr((diaries, records)).encode()).hexdigest()
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+async def one_is_killed(outpost: Outpost, _: str) -> list[Any]:
+    """`a` sends to `b` each second and is killed at 3 s; `c` only lets time pass."""
+    clock, seen = outpost.clock, []
+
+    async def writes(ctx: Context) -> None:
+        out = outpost.writing_end("ab", 4, reader="b", process="b")
+        for number in range(9):
+            await out.send(number)
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            await ctx.clock.sleep(1)
+
+    async def reads(ctx: Context) -> None:
+        inp = outpost.reading_end("ab", 4, writer="a", process="a")
+        async for number in inp:
+            seen.append([*clock.instant, number])
+        seen.append([*clock.instant, "end"])
+
+    async def lives_on(ctx: Context) -> None:
+        for _ in range(6):
+            await ctx.clock.sleep(1)
+            seen.append([*clock.instant, "lives"])
+
+    bodies = {"a": writes, "b": reads, "c": lives_on}
+    async with Supervisor(clock=clock) as sup:
+        sup.spawn(bodies[outpost.process], name=outpost.process)
+        await clock.advance(10)
+    return seen
+
+
+async def each_waits_for_the_other(outpost: Outpost, _: str) -> list[Any]:
+    """Of two daemons each reads before it writes. A third waits for its stop."""
+    clock, me = outpost.clock, outpost.process
+    other = {"a": "b", "b": "a", "c": ""}[me]
+
+    async def reads_first(ctx: Context) -> None:
+        if not other:
+            await ctx.stop_event.wait()
+            return
+        inp = outpost.reading_end(f"{other}{me}", 1, writer=other, process=other)
+        out = outpost.writing_end(f"{me}{other}", 1, reader=other, process=other)
+        await out.send(await inp.receive())
+
+    async with Supervisor(clock=clock) as sup:
+        sup.spawn(reads_first, name=me)
+        try:
+            await clock.run()
+        except Deadlock as deadlock:
+            return [str(deadlock)]
+        finally:
+            await sup.stop(grace=0)
+    return []
+
+
+async def none_sleeps(outpost: Outpost, _: str) -> list[Any]:
+    """Two daemons throw a ball, and neither lets time pass."""
+    clock, me = outpost.clock, outpost.process
+    other = {"a": "b", "b": "a"}[me]
+
+    async def plays(ctx: Context) -> None:
+        inp = outpost.reading_end(f"{other}{me}", 1, writer=other, process=other)
+        out = outpost.writing_end(f"{me}{other}", 1, reader=other, process=other)
+        if me == "a":
+            await out.send(0)
+        while True:
+            await out.send(await inp.receive())
+
+    async with Supervisor(clock=clock) as sup:
+        sup.spawn(plays, name=me)
+        try:
+            await clock.advance(1)
+        except Livelock as livelock:
+            return [str(livelock), *livelock.awake]
+        finally:
+            await sup.stop(grace=0)
+    return []
+
+
+async def one_is_never_quiet(outpost: Outpost, _: str) -> None:
+    if outpost.process == "a":
+        while True:
+            never_quiet()
+    await outpost.clock.advance(1)
+
+
+def never_quiet() -> None: ...
+
+
+async def one_fails(outpost: Outpost, _: str) -> str:
+    await outpost.clock.advance(1)
+    if outpost.process == "a":
+        raise RuntimeError("on purpose")
+    await outpost.clock.advance(1)
+    return "went on"
+
+
+async def digested(outpost: Outpost, net: Any, where: Sequence[str]) -> dict[str, bytes]:
+    """The hash of each channel that is read in this process."""
+    await part(outpost, [net], where)
+    return outpost.digest.channels()

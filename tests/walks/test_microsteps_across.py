@@ -12,25 +12,32 @@ from hypothesis import strategies as st
 
 from geartrain import SimClock, simulate
 from geartrain.engine.simulated_many import Became, simulate_in_many
+from geartrain.errors import ProcessFailed
 from geartrain.rules.grants import Brief
-from tests.walks.nets import Net
+from geartrain.rules.trace import digest_of
+from tests.walks.nets import Edge, Net, Step
 from tests.walks.spread import together, whole
 from tests.walks.test_microsteps import nets
 
+SLEEP = Step("sleep", 0, 1)
 ASYNCIO, TRIO, MIXED = ("asyncio",), ("trio",), ("asyncio", "trio")
 
 
 def run(
-    main: str, names: Sequence[str], *arguments: Any, loops: Sequence[str] = MIXED, **options: Any
+    main: str, names: Sequence[str], *arguments: Any, loops: Sequence[str] = MIXED, limit: int = 100_000, **options: Any
 ) -> Mapping[str, Became]:
     """`main` in a process for each of these names."""
     briefs = [
         Brief(
-            process=name, main=f"tests.walks.{main}", arguments=arguments, backend=loops[number % len(loops)],
-            path=tuple(sys.path), limit=options.pop("limit", 100_000),
+            process=name,
+            main=f"tests.walks.{main}",
+            arguments=arguments,
+            backend=loops[number % len(loops)],
+            path=tuple(sys.path),
+            limit=limit,
         )
         for number, name in enumerate(names)
-    ]  # fmt: skip
+    ]
 
     async def until_all_have_ended() -> Mapping[str, Became]:
         with anyio.fail_after(60):
@@ -57,7 +64,7 @@ def check_nets(some: Sequence[Net], wheres: Sequence[tuple[Sequence[str], Sequen
 EACH = ["p0", "p1", "p2", "p3", "p4"]
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(nets(), min_size=10, max_size=10))
 def test_nets_give_the_same_in_one_process_in_two_and_in_one_for_each_daemon(some: list[Net]) -> None:
     check_nets(some, [(["p", "q"], MIXED), (EACH, MIXED)])
@@ -69,3 +76,58 @@ def test_nets_give_the_same_in_one_process_in_two_and_in_one_for_each_daemon(som
 def test_eight_hundred_nets_give_the_same_in_one_process_in_two_and_in_one_for_each_daemon(some: list[Net]) -> None:
     two, three = ["p", "q"], ["q", "q", "p", "r"]
     check_nets(some, [(["p"], ASYNCIO), (two, ASYNCIO), (three, TRIO), (EACH, ASYNCIO), (EACH, TRIO), (EACH, MIXED)])
+
+
+# -- the digest ------------------------------------------------------------------------------------------------------
+
+TALK = Net([Edge(0, 1), Edge(1, 0, 2)], [[Step("send"), Step("receive")], [Step("receive"), Step("send"), SLEEP]])
+
+
+def digest_in(where: Sequence[str]) -> str:
+    became = run("spread:digested", sorted(set(where)), msgspec.to_builtins(TALK), where)
+    return digest_of({channel: part for its in became.values() for channel, part in its.result.items()})
+
+
+def test_the_digest_of_a_run_is_put_together_from_what_each_process_has_read() -> None:
+    assert digest_in(["p"]) == digest_in(["p", "q"])
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_is_killed_leaves_and_time_goes_on_for_the_others() -> None:
+    became = run("spread:one_is_killed", "abc", "")
+    assert became["a"].was_killed
+    # What it said in its last microstep was never reported.
+    assert became["b"].result[:-1] == [[second * 10**9, 1, second] for second in range(3)]
+    assert became["b"].result[-1][2] == "end"
+    assert became["c"].result == [[second * 10**9, 0, "lives"] for second in range(1, 7)]
+
+
+def test_daemons_that_wait_for_each_other_across_processes_are_named_everywhere() -> None:
+    became = run("spread:each_waits_for_the_other", "abc", "")
+    for its in became.values():
+        (said,) = its.result
+        assert "a waits to receive from channel 'ba', written by b" in said
+        assert "b waits to receive from channel 'ab', written by a" in said
+        assert "c " not in said
+
+
+def test_an_instant_without_end_across_processes_is_found() -> None:
+    became = run("spread:none_sleeps", "ab", "", limit=50)
+    for name, its in became.items():
+        said, *awake = its.result
+        assert "time does not pass: at t=0 s there were 50 microsteps" in said
+        assert awake == [name]
+
+
+def test_a_process_that_is_never_quiet_is_named_with_its_stack() -> None:
+    with pytest.raises(ProcessFailed, match=r"(?s)process 'a' has not become quiet within 3 s.*one_is_never_quiet"):
+        run("spread:one_is_never_quiet", "ab", "", stall_after_s=3.0)
+
+
+def test_a_process_that_fails_says_how_and_the_others_go_on() -> None:
+    became = run("spread:one_fails", "ab", "")
+    assert became["a"].error == "RuntimeError: on purpose"
+    assert "one_fails" in became["a"].trace
+    assert became["b"].result == "went on"
