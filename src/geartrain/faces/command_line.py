@@ -631,7 +631,7 @@ def _check_channel(channel: str, answer: Answer) -> None:
 
 
 def lease_folder_option(command: F) -> F:
-    said = "Where the journal of the leases is."
+    said = "Where the leases are kept: a folder, or etcd://HOST:PORT/PREFIX."
     where = click.Path(path_type=Path, file_okay=False)
     return click.option("--dir", "folder", type=where, default=LEASE_FOLDER, show_default=True, help=said)(command)
 
