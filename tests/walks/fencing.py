@@ -89,3 +89,62 @@ class Cell(Daemon):
         async for number in self.slow:
             note(self.ledger, f"moved {number} 0")
         note(self.ledger, f"refused {self.slow.statistics().refused} 0")
+
+
+class Stale(Daemon):
+    """Sends one item, then one more that is still here when it is frozen; says so, and ends when it is woken."""
+
+    def __init__(self, leases: Leases, moves: SendStream[int], ledger: Path) -> None:
+        self.leases = leases
+        self.moves = moves
+        self.ledger = ledger
+
+    async def run(self, ctx: Context) -> None:
+        try:
+            async with self.leases.hold(CELL, ttl=0.2, wait=20):
+                await self.moves.send(1)
+                note(self.ledger, f"asleep {os.getpid()} 0")
+                os.kill(os.getpid(), signal.SIGSTOP)
+                await ctx.clock.sleep(60)
+        except LeaseLost:
+            note(self.ledger, "woke 0 0")
+
+
+class Waking(Daemon):
+    """Takes the cell, is received by a reader that is killed, and wakes the other: the next reader waits for both."""
+
+    def __init__(self, leases: Leases, moves: SendStream[int], ledger: Path) -> None:
+        self.leases = leases
+        self.moves = moves
+        self.ledger = ledger
+
+    async def run(self, ctx: Context) -> None:
+        while not (self.ledger.exists() and "asleep" in self.ledger.read_text()):
+            await ctx.clock.sleep(0.005)
+        process = int(self.ledger.read_text().split()[1])
+        async with self.leases.hold(CELL, ttl=5, wait=20):
+            await self.moves.send(2)
+            while "killed" not in self.ledger.read_text():
+                await ctx.clock.sleep(0.005)
+            os.kill(process, signal.SIGCONT)
+
+
+class Mortal(Daemon):
+    """Is killed with its first move in hand. In its next life it hears of the old mover before the new one."""
+
+    def __init__(self, slow: ReceiveStream[int], quick: ReceiveStream[int], ledger: Path) -> None:
+        self.slow = slow
+        self.quick = quick
+        self.ledger = ledger
+
+    async def run(self, ctx: Context) -> None:
+        if not (self.ledger.exists() and "killed" in self.ledger.read_text()):
+            number = await self.quick.receive()
+            note(self.ledger, f"killed {number} 0")
+            os.kill(os.getpid(), signal.SIGKILL)
+        # Nothing of the newer lease is received in this life before the older one has been refused.
+        async for number in self.slow:
+            note(self.ledger, f"moved {number} 0")
+        note(self.ledger, f"refused {self.slow.statistics().refused} 0")
+        async for number in self.quick:
+            note(self.ledger, f"moved {number} {int(self.quick.mark.redelivered)}")
