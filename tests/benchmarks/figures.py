@@ -5,6 +5,7 @@ processes; a figure is for reading, and bars no gate. What has no peer is held a
 """
 
 from collections.abc import Iterator, Sequence
+from shutil import which
 
 from msgspec import Struct
 
@@ -535,6 +536,18 @@ def _leases(effort: Effort) -> Iterator[Figure]:
             geartrain=Job("leases.py", (role, "geartrain", "-", str(count), str(effort.remote_seconds))),
             peer=None,
             wanted=wanted,
+        )
+
+    # With its own syncs and no more than one member: what several cost comes on top of it.
+    if which("etcd"):
+        yield Figure(
+            what="lease: a pair, kept in etcd (peer: in files)",
+            loop="asyncio",
+            unit="us",
+            rounds=effort.cost_rounds,
+            geartrain=Job("leases.py", ("kept", "geartrain", "etcd", "0", str(effort.remote_seconds))),
+            peer=Job("leases.py", ("kept", "geartrain", "files", "0", str(effort.remote_seconds))),
+            wanted=None,
         )
 
 

@@ -8,6 +8,8 @@
                                                                     grants, grants with their releases, keep-alives
     python leases.py hand_over ...                                  the median us from a release to who waits
     python leases.py decision - - 10000 1.0                         the median us of a decision among so many leases
+    python leases.py kept geartrain etcd 0 1.0                      the median us of a pair in one process, kept in an
+                                                                    etcd of one member, started for it; or in files
     python leases.py recovery - - 300000 1.0                        records per second, understood again
 
 The journal is on the disk under the folder for temporary files.
@@ -27,7 +29,7 @@ import anyio
 
 from geartrain import LeaseArbiter, Supervisor, open_receive, open_send
 from geartrain.actors.arbiter import recovered
-from geartrain.engine.leases import LeaseClient, Leases
+from geartrain.engine.leases import LeaseClient, Leases, open_leases
 from geartrain.ports.file_journal import FileJournal
 from geartrain.rules.lease import State, decide
 from geartrain.rules.lease_ledger import Ended, Granted, Lease, SessionOpened, encode
@@ -281,6 +283,40 @@ def recovery(records: int, seconds: float) -> float:
         return ledger.revision / took_s
 
 
+def kept(where: str, seconds: float) -> float:
+    """In one process with its arbiter, so that only where leases are kept makes a difference."""
+    with tempfile.TemporaryDirectory(prefix="geartrain-leases-") as folder:
+        if where == "files":
+            return anyio.run(_kept, Path(folder) / "leases", seconds)
+        # This is run as a file, which finds nothing beside it.
+        sys.path.insert(0, str(Path(__file__).parents[2]))
+        from tests.ports.etcd_server import EtcdServer
+
+        server = EtcdServer(Path(folder), synced=True)
+        try:
+            server.start()
+            return anyio.run(_kept, Path(str(server.address())), seconds)
+        finally:
+            server.kill()
+
+
+async def _kept(place: Path, seconds: float) -> float:
+    async with Supervisor() as supervisor:
+        channel = open_leases()
+        supervisor.add(LeaseArbiter([channel.client], place), name="arbiter")
+        async with channel.leases.hold("workcell/left"):
+            pass
+        took_ns = list[int]()
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            started_ns = time.perf_counter_ns()
+            async with channel.leases.hold("workcell/left"):
+                pass
+            took_ns.append(time.perf_counter_ns() - started_ns)
+        await supervisor.stop()
+    return median(took_ns) / 1e3
+
+
 def peers_pair(behind: int, seconds: float) -> float:
     """By its library, durable. Its journal is as long as told at the beginning, with what it has written itself."""
     from dos import lane_lease  # type: ignore[import-not-found,unused-ignore]
@@ -309,6 +345,8 @@ def peers_pair(behind: int, seconds: float) -> float:
 def main(role: str, library: str, loop: str, count: str, seconds: str, *folder: str) -> None:
     if library == "dos_kernel":
         print(peers_pair(int(count), float(seconds)))
+    elif role == "kept":
+        print(kept(loop, float(seconds)))
     elif role == "arbiter":
         anyio.run(arbiter, Path(*folder), int(count), backend=loop)
     elif role in ASKING:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from shutil import which
 
 from msgspec import Struct
 
@@ -63,7 +64,8 @@ def head(where: Surroundings) -> str:
         f"{where.processor}, {where.cpus} CPUs, load {where.load_1min:g}, {where.machine}\n"
         f"{where.python}, {packages}\n"
         "median [min..max] per side; ratio = geartrain / peer: above 1 is better for /s, below 1 for ms and us\n"
-        "leases: durable on one disk; what is told of etcd includes its replication, and ours has none\n\n"
+        "leases: durable on one disk; what is told of etcd includes its replication, and ours has none\n"
+        f"leases kept in etcd: {'by one member' if which('etcd') else 'not installed, its row is missing'}\n\n"
         + _line("what", "loop", "geartrain", "peer", "ratio", "wanted", "held")
     )
 

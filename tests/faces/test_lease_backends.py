@@ -353,6 +353,51 @@ def test_while_etcd_stands_still_a_commit_is_indeterminate_and_asked_again_it_is
     assert code(asked(backend, acquire("a"), "other")) == "conflict"
 
 
+def test_the_clock_that_etcd_keeps_is_common_to_all_and_one_that_has_gone_back_is_let_go_of(
+    etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = InEtcd(etcd.address())
+    journal = EtcdJournal(backend.address)
+    try:
+        first = backend.life(journal, "another machine", 0)
+        again = backend.life(journal, first.boot, 0)
+        assert again.boot == first.boot
+        assert again.now_ns() >= first.now_ns() - S
+        # As with a new leader, for which all of it is left once more.
+        assert backend.life(journal, first.boot, 3600 * S).boot != first.boot
+        monkeypatch.setattr(lease_backend, "_hourglass_ns", lambda journal, lease: 3600 * S)
+        later = backend.life(journal, first.boot, 3599 * S)
+        assert (later.boot, later.now_ns() >= 3600 * S) == (first.boot, True)
+    finally:
+        journal.close()
+
+
+def test_a_lease_runs_out_by_the_clock_of_etcd_whichever_machine_looks(
+    etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, passed_ns = InEtcd(etcd.address()), [0]
+    # Each life of a writer is on a machine of its own: they share no clock but that.
+    monkeypatch.setattr(lease_backend, "_hourglass_ns", lambda journal, lease: passed_ns[0])
+    granted(asked(backend, acquire("a", ttl_s=10)))
+    passed_ns[0] = 10 * S + backend.grace_ns - S
+    assert code(asked(backend, acquire("a"), "other")) == "conflict"
+    passed_ns[0] += 2 * S
+    granted(asked(backend, acquire("a"), "third"))
+
+
+def test_a_program_is_killed_in_time_when_etcd_is_away(own_etcd: EtcdServer) -> None:
+    place = str(own_etcd.address())
+    words = ("lease", "run", "cell", "--ttl", "2s", "--dir", place, "--", "sh", "-c", "echo begun; exec sleep 100")
+    with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        own_etcd.signal(signal.SIGSTOP)
+        _, said = process.communicate(timeout=30)
+        own_etcd.signal(signal.SIGCONT)
+    assert process.returncode == 1
+    assert "was lost, and its command was killed" in said
+
+
 @both_loops
 def test_an_arbiter_keeps_its_leases_in_etcd_and_a_next_life_knows_them(loop: str, etcd: EtcdServer) -> None:
     place = str(etcd.address())

@@ -36,10 +36,11 @@ def free_port() -> int:
 
 
 class EtcdServer:
-    """One member, with its data in a folder. `prefix` is a new one for each test."""
+    """One member, with its data in a folder; `synced` as in earnest, else it outlives kills and no power cut."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, synced: bool = False) -> None:
         self.folder = folder
+        self._synced = () if synced else ("--unsafe-no-fsync",)
         self.port, self._peer = free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._tests = 0
@@ -55,7 +56,7 @@ class EtcdServer:
     def start(self) -> None:
         own, peer = f"http://{self.member}", f"http://127.0.0.1:{self._peer}"
         self._process = subprocess.Popen(
-            ["etcd", "--data-dir", str(self.folder / "data"), "--name", "one", "--unsafe-no-fsync",
+            ["etcd", "--data-dir", str(self.folder / "data"), "--name", "one", *self._synced,
              "--listen-client-urls", own, "--advertise-client-urls", own, "--listen-peer-urls", peer,
              "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
