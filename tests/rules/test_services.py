@@ -269,6 +269,22 @@ def test_cancel_the_run_of_an_earlier_cycle_is_asked_to_leave_and_the_next_begin
     assert world.finishes(run.member, Outcome.CANCELLED).runs() == {run.member: 1}
 
 
+def test_cancel_a_run_that_makes_up_for_an_older_cycle_may_last_as_long_as_the_one_it_was_given_in() -> None:
+    world = World(service("cancel", "run_once")).passes(5 * EVERY_NS + 50).born("a")
+    (run,) = world.state.runs
+    assert (run.cycle, world.plan.cancels) == (4, ())
+    assert world.passes(49).plan.cancels == ()
+    assert world.passes(1).plan.cancels == (run,)
+
+
+def test_allow_when_an_older_run_dies_its_cycle_is_over_though_a_younger_one_runs() -> None:
+    world = World(service("allow")).born("a", "b").passes(100)
+    (older,) = [member for member, cycle in world.runs().items() if cycle == 0]
+    assert world.closings() == {}
+    assert world.dies(older).closings() == {0: 1}
+    assert list(world.runs().values()) == [1]
+
+
 def test_allow_every_cycle_begins_as_long_as_a_replica_is_free() -> None:
     world = World(service("allow")).born("a", "b").passes(100)
     assert sorted(world.runs().values()) == [0, 1]
@@ -295,6 +311,17 @@ def test_run_once_the_newest_that_was_missed_is_made_up_for_and_then_comes_the_c
     assert world.runs() == {"a": 4}
     assert world.finishes("a").runs() == {"a": 5}
     assert world.finishes("a").runs() == {}
+
+
+def test_run_once_of_two_that_were_missed_with_a_run_between_them_the_newer_one_is_made_up_for() -> None:
+    """Cycle 1 runs for long; 0 dies when 2 has passed without anybody to run it."""
+    world = World(service("allow", "run_once")).born("a", "b").passes(100)
+    (of_0,) = [member for member, cycle in world.runs().items() if cycle == 0]
+    world.passes(200)
+    world.dies(of_0)
+    assert world.closings() == {0: 1}
+    assert list(world.runs().values()) == [1]
+    assert world.born("c").runs()["c"] == 2
 
 
 def test_catch_up_all_that_was_missed_is_made_up_for_from_the_oldest_on() -> None:
