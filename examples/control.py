@@ -71,14 +71,15 @@ class SensorLost(Exception):
 async def planner(ctx: Context, goals: SendStream[float], events: SendStream[Event], seconds: int) -> None:
     """Every second, after some thought, the next goal. When it has no more, the others end one after the other."""
     index = 0
-    async for due_s in ctx.clock.every(1 / RATES_HZ["planner"]):
-        noted = event(ctx, due_s, f"goal {goal_of(index)}")
-        await ctx.clock.sleep(0.25)
-        await goals.send(goal_of(index))
-        await events.send(noted)
-        index += 1
-        if index == seconds:
-            return
+    with until_a_neighbour_ends():
+        async for due_s in ctx.clock.every(1 / RATES_HZ["planner"]):
+            noted = event(ctx, due_s, f"goal {goal_of(index)}")
+            await ctx.clock.sleep(0.25)
+            await goals.send(goal_of(index))
+            await events.send(noted)
+            index += 1
+            if index == seconds:
+                return
 
 
 def goal_of(index: int) -> float:

@@ -19,7 +19,18 @@ import pytest
 from msgspec import Struct
 
 import geartrain
-from geartrain import Context, Daemon, OnError, Pipeline, RestartPolicy, SimClock, Supervisor, simulate
+from geartrain import (
+    Channel,
+    Context,
+    Daemon,
+    OnError,
+    Pipeline,
+    RestartPolicy,
+    SimClock,
+    Supervisor,
+    open_channel,
+    simulate,
+)
 from geartrain.rules.pipeline_file import parsed, read
 from tests.rules import keys
 
@@ -205,6 +216,13 @@ async def die_while_being_stopped(ctx: Context) -> None:
     raise OSError("first")
 
 
+async def die_sending_to_nobody(ctx: Context) -> None:
+    channel: Channel[str] = open_channel(1)
+    await ctx.stop_event.wait()
+    await channel.recv.aclose()
+    await channel.send.send("too late")
+
+
 async def die_exiting(ctx: Context) -> None:
     raise SystemExit(3)
 
@@ -223,6 +241,7 @@ WAYS: dict[str, Callable[[Context], Awaitable[None]]] = {
     "it raises an error": die_raising,
     "it raises an ExceptionGroup": die_raising_a_group,
     "it raises an error while it is being stopped": die_while_being_stopped,
+    "its reader was stopped before it (ChannelClosed)": die_sending_to_nobody,
     "it raises SystemExit or KeyboardInterrupt": die_exiting,
     "it cancels its own ctx.cancel_scope": die_cancelled_by_oneself,
     "stop() cancels it, for it was late": die_late,

@@ -25,6 +25,7 @@ SEES = {
     "recipes": {"errors", "rules", "ports", "engine"},
     "faces": {"errors", "rules", "ports", "engine", "actors", "recipes"},
     "__main__": {"faces"},
+    "testing": {"faces"},
 }
 A_TRANSPORT_SEES = {"errors", "rules", "ports"}
 

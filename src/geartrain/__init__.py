@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from geartrain.engine.remote import open_send as open_send
     from geartrain.engine.scheduler import DeadlineScheduler as DeadlineScheduler
     from geartrain.engine.services import ServiceRun as ServiceRun
+    from geartrain.engine.sim_time import SimTime as SimTime
+    from geartrain.engine.sim_time import Simulated as Simulated
     from geartrain.engine.simulate import simulate as simulate
     from geartrain.engine.supervisor import Supervisor as Supervisor
     from geartrain.errors import CallFailed as CallFailed
@@ -130,6 +132,7 @@ _ROOMS = {
     "geartrain.engine.remote": ("open_pair", "open_receive", "open_send"),
     "geartrain.engine.scheduler": ("DeadlineScheduler",),
     "geartrain.engine.services": ("ServiceRun",),
+    "geartrain.engine.sim_time": ("SimTime", "Simulated"),
     "geartrain.engine.simulate": ("simulate",),
     "geartrain.engine.hosted": ("DaemonHealth",),
     "geartrain.engine.supervisor": ("Supervisor",),

@@ -255,6 +255,52 @@ def test_a_run_in_one_process_stops_when_its_time_is_over_and_fails_with_1(told:
     assert "in run: ValueError: 2 is too much\n\nTraceback" in failed.stderr
 
 
+# -- a run in virtual time ----------------------------------------------------------------------------------------
+
+
+def test_a_simulated_run_says_its_digest_last_and_it_is_the_same_on_either_loop(told: Told, tmp_path: Path) -> None:
+    digests = set()
+    for loop in ("asyncio", "trio"):
+        trace = str(tmp_path / loop)
+        found = told("run", COUNTING, *FIVE, "--sim", "--seed", "7", "--trace", trace, "--backend", loop)
+        assert found.returncode == 0, found.stderr
+        digests.add(found.stdout.splitlines()[-1])
+        assert re.fullmatch(r"digest [0-9a-f]{64}", max(digests))
+    assert len(digests) == 1
+    alike = told("diff", str(tmp_path / "asyncio"), str(tmp_path / "trio"))
+    assert (alike.returncode, alike.stdout.endswith(" are alike\n")) == (0, True)
+
+
+def test_traces_that_differ_are_told_and_the_code_is_1(told: Told, tmp_path: Path) -> None:
+    for name, count in (("short", "3"), ("long", "5")):
+        words = ("--set", f"daemons.source.config.count={count}", "--sim", "--trace", str(tmp_path / name))
+        assert told("run", COUNTING, *words).returncode == 0
+    found = told("diff", str(tmp_path / "short"), str(tmp_path / "long"))
+    assert found.returncode == 1
+    assert "only the second goes on" in found.stdout
+
+
+def test_a_simulated_run_stops_after_so_much_virtual_time(told: Told) -> None:
+    found = told("run", COUNTING, "--sim", "--for", "5s")
+    assert found.returncode == 0
+    assert "5.001 s of virtual time have passed" in found.stderr
+    assert found.stdout.splitlines()[-1].startswith("digest ")
+
+
+def test_a_simulated_run_that_fails_says_its_digest_too(told: Told) -> None:
+    found = told("run", COUNTING, "--sim", "--set", "daemons.sink.config.fail_at=2")
+    assert found.returncode == 1
+    assert "2 is too much" in found.stderr
+    assert found.stdout.splitlines()[-1].startswith("digest ")
+
+
+@pytest.mark.parametrize("words", [("--seed", "1"), ("--trace", "file")])
+def test_what_is_of_simulated_runs_only_is_refused_of_others(told: Told, words: tuple[str, str]) -> None:
+    found = told("run", COUNTING, *words)
+    assert found.returncode == 2
+    assert f"{words[0]} is for simulated runs: add --sim" in found.stderr
+
+
 # -- signals --------------------------------------------------------------------------------------------------------
 
 

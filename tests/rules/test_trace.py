@@ -90,7 +90,7 @@ def test_bytes_and_what_json_cannot_say_are_kept_beside_what_is_shown() -> None:
     assert b'"item":null,"bytes":' in line_of(took(float("nan")))
 
 
-HEAD = Head(pipeline="vision", seed=7, backend="trio")
+HEAD = Head(pipeline="vision", seed=7)
 
 
 def test_the_first_line_says_of_what_the_trace_is() -> None:

@@ -1,14 +1,16 @@
 """What a daemon is given: its clock, its logger, its name, its stop, its chance."""
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.abc
 
+from geartrain.engine.in_turn import start_in_turn
 from geartrain.engine.signal import Signal
 from geartrain.ports.clock import Clock
 
@@ -51,6 +53,14 @@ class Context:
     def stopping(self) -> bool:
         """Whether the daemon has been asked to stop: finish what is in hand, then return."""
         return self.stop_event.is_set()
+
+    def spawn(self, tasks: anyio.abc.TaskGroup, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """As `tasks.start_soon`. Under virtual time it begins in the turn of this call, whatever the loop does."""
+        start_in_turn(tasks, work, *arguments)
+
+    def event(self, what: str = "an event") -> Signal:
+        """As `anyio.Event`. Under virtual time those who wait go on in the order in which they began to."""
+        return Signal(what)
 
     def step(self) -> AbstractAsyncContextManager[None]:
         """`async with ctx.step():` makes all that is received inside stable together, when what is sent inside is.

@@ -18,6 +18,7 @@ from geartrain.engine.context import Context
 from geartrain.engine.daemon import Daemon
 from geartrain.engine.reporter import Reporter
 from geartrain.engine.signal import Signal
+from geartrain.errors import ChannelClosed
 from geartrain.ports.clock import Clock, SimClock
 from geartrain.rules.budgets import Budgets, Hold
 from geartrain.rules.lifecycle import (
@@ -217,6 +218,9 @@ class Hosted:
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:
+            if call.phase == "run" and self.stop.is_set() and isinstance(error, ChannelClosed):
+                # Everybody is stopped, its reader went first: there is nothing left to do.
+                return Returned()
             event = _event_of(error, self._chance.random())
             if event is None:
                 raise

@@ -208,6 +208,9 @@ class InProcess(Observer):
 
     async def live(self) -> None:
         """Until every daemon has returned. Raises `PipelineFailed` when one failed and its policy did not absorb it."""
+        await self._host()
+
+    async def _host(self) -> None:
         failures: list[BaseException] = []
         try:
             # What is discarded for a daemon that is gone goes on until its writers have ended.
@@ -225,21 +228,28 @@ class InProcess(Observer):
         for failure in failures:
             raise self._in_our_words(failure)
 
-    async def live_in_virtual_time(self, clock: SimClock) -> None:
-        """The same, with nobody else to drive the clock: time passes as fast as the daemons have worked."""
+    async def live_in_virtual_time(self, clock: SimClock, run_for: float | None = None) -> None:
+        """The same, with nobody else to drive the clock: time passes as fast as the daemons have worked.
+
+        After `run_for` seconds it is stopped in order.
+        """
         failures: list[BaseException] = []
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._let_time_pass, clock)
-                await self.live()
+                tasks.start_soon(self._let_time_pass, clock, run_for)
+                await self._host()
                 tasks.cancel_scope.cancel()
         except* (PipelineFailed, Deadlock, Livelock, SystemExit, KeyboardInterrupt) as group:
             failures.extend(leaves(group))
         for failure in failures:
             raise failure
 
-    async def _let_time_pass(self, clock: SimClock) -> None:
+    async def _let_time_pass(self, clock: SimClock, run_for: float | None) -> None:
         """When nothing is left to do, whoever only waits for its stop gets it."""
+        if run_for is not None:
+            await clock.advance(run_for)
+            if not clock.is_idle:
+                start_in_turn(self._afterwards, self.stop)
         await clock.run()
         self._supervisor.signal_stop()
         await clock.run()

@@ -39,6 +39,7 @@ from geartrain.engine.declare import (
 from geartrain.engine.ends import ReceiveStream, SendStream
 from geartrain.engine.leases import LeaseClient, Leases
 from geartrain.engine.services import Job, checked_job, load_job, place_of_job
+from geartrain.engine.sim_time import SimTime, Simulated
 from geartrain.engine.simulate import simulate
 from geartrain.errors import BadType, BadValue, CannotLoad, Fault, GeartrainError, PipelineFaulty
 from geartrain.ports.clock import Clock, SimClock
@@ -482,13 +483,22 @@ class Pipeline:
             raise PipelineFaulty(faults)
         return self._targets
 
-    async def run(self, *, in_process: bool = False, clock: Clock | None = None) -> None:
+    @overload
+    async def run(self, *, in_process: bool = False, clock: SimTime) -> Simulated: ...
+    @overload
+    async def run(self, *, in_process: bool = False, clock: Clock | None = None) -> None: ...
+    async def run(self, *, in_process: bool = False, clock: Clock | SimTime | None = None) -> Simulated | None:
         """Run it in processes of its own, until every daemon has returned; or `in_process`, all of it in this one.
 
-        In this process `clock` is that of its daemons; the time of a `SimClock` passes when the caller drives it.
+        In this process `clock` is that of its daemons; the time of a `SimClock` passes when the caller drives it. With
+        `SimTime` the run is a simulation, whose time passes by itself, and the answer says what has come of it.
         `PipelineFaulty` when it cannot run, `PipelineFailed` when a daemon failed and its policy did not absorb it.
         """
         _check_run(in_process=in_process, clock=clock)
+        if isinstance(clock, SimTime):
+            from geartrain.engine.simulation import simulated
+
+            return await simulated(self, clock)
         if in_process:
             from geartrain.engine.in_process import InProcess
 
@@ -497,6 +507,7 @@ class Pipeline:
             from geartrain.engine.launcher import Launcher  # who only declares a pipeline starts no process
 
             await Launcher(self).live()
+        return None
 
     def _look(self, daemons: Sequence[DaemonSpec]) -> tuple[dict[str, Signature], list[Fault]]:
         """The signatures that can be had, and why the others cannot."""
@@ -515,7 +526,11 @@ class Pipeline:
         return signatures, faults
 
 
-def run(pipeline: Pipeline, *, in_process: bool = False, clock: Clock | None = None) -> None:
+@overload
+def run(pipeline: Pipeline, *, in_process: bool = False, clock: SimTime) -> Simulated: ...
+@overload
+def run(pipeline: Pipeline, *, in_process: bool = False, clock: Clock | None = None) -> None: ...
+def run(pipeline: Pipeline, *, in_process: bool = False, clock: Clock | SimTime | None = None) -> Simulated | None:
     """Run a pipeline, and return when every daemon has; for programs that have no loop yet.
 
     As `Pipeline.run`, but nobody needs to drive a `SimClock`: its time passes as fast as the daemons have worked, and
@@ -523,17 +538,23 @@ def run(pipeline: Pipeline, *, in_process: bool = False, clock: Clock | None = N
     """
     _check_run(in_process=in_process, clock=clock)
     backend = pipeline.spec.backend
+    if isinstance(clock, SimTime):
+        return simulate(partial(pipeline.run, clock=clock), backend=backend)
     if isinstance(clock, SimClock):
         from geartrain.engine.in_process import InProcess
 
         simulate(InProcess(pipeline, clock).live_in_virtual_time, clock, backend=backend)
     else:
         anyio.run(partial(pipeline.run, in_process=in_process, clock=clock), backend=backend)
+    return None
 
 
-def _check_run(*, in_process: bool, clock: Clock | None) -> None:
-    if clock is not None and not in_process:
-        raise BadValue("run() clock=... is for in_process=True: processes of their own live in real time")
+def _check_run(*, in_process: bool, clock: Clock | SimTime | None) -> None:
+    if clock is not None and not in_process and not isinstance(clock, SimTime):
+        raise BadValue(
+            "run() clock=... is for in_process=True: processes of their own live in real time; "
+            "to simulate the whole pipeline give it clock=SimTime()"
+        )
 
 
 def _target(daemon: object) -> Target:

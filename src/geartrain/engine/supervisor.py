@@ -11,6 +11,7 @@ What a failure means is decided in `rules.lifecycle`; here the orders are carrie
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -250,8 +251,9 @@ class Supervisor:
     async def stop(self, grace: float = 5.0, finalize_timeout: float = 2.0) -> tuple[str, ...]:
         """Stop the daemons in reverse order of start, one after another; answer the names of those that were late.
 
-        All of them together have `grace` seconds of real time, under any clock. Those who have not ended by then
-        are cancelled, and their `on_stop` has `finalize_timeout` seconds each. Outside of the block nobody is told.
+        All of them together have `grace` seconds: of real time, unless somebody drives a clock with microsteps. Those
+        who have not ended by then are cancelled, and their `on_stop` has `finalize_timeout` seconds each. Outside of
+        the block nobody is told.
         """
         number("stop() grace", grace, least=0)
         number("stop() finalize_timeout", finalize_timeout, least=0)
@@ -263,7 +265,7 @@ class Supervisor:
         # Whoever was added before us has its first step first.
         await take_turn()
         if grace > 0:
-            with anyio.move_on_after(grace):
+            with self._within(grace):
                 for hosted in order:
                     hosted.ask_stop()
                     await hosted.ended.wait()
@@ -277,9 +279,15 @@ class Supervisor:
         number("stop_one() grace", grace, least=0)
         hosted = self._hosted[name]
         hosted.ask_stop()
-        with anyio.move_on_after(grace):
+        with self._within(grace):
             await hosted.ended.wait()
         return not await self._cancel([hosted] if not hosted.finished else [], finalize_timeout)
+
+    def _within(self, seconds: float) -> AbstractContextManager[object]:
+        """Where virtual time is to be the same everywhere, patience is a part of it."""
+        clock = self._clock
+        is_virtual = isinstance(clock, SimClock) and clock.has_microsteps and clock.driven
+        return clock.move_on_after(seconds) if is_virtual else anyio.move_on_after(seconds)
 
     async def _cancel(self, order: list[Hosted], finalize_timeout: float) -> tuple[str, ...]:
         """Cancel those who do not go by themselves at the last call, one after another; answer who they are."""

@@ -36,6 +36,7 @@ from geartrain.engine.control import (
 )
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing
+from geartrain.engine.sim_time import SimTime
 from geartrain.errors import (
     BadValue,
     EtcdAway,
@@ -71,6 +72,7 @@ from geartrain.faces.services import services_of, told_of_service
 from geartrain.faces.supervise import STOPS
 from geartrain.faces.target import pipeline_of
 from geartrain.faces.toml import toml_text
+from geartrain.faces.traces import difference_of, told_of_difference
 from geartrain.rules.counts import ChannelCounts, Rate, rates
 from geartrain.rules.deadlines import ns_rounded_up
 from geartrain.rules.durations import duration_text, seconds_of
@@ -315,6 +317,13 @@ def new(folder: Path) -> None:
 @click.option("--observe", metavar="[HOST:PORT]", is_flag=False, flag_value=OBSERVE,
               help=f"Show the run while it runs, with a page at this address; {OBSERVE} if none is said.")  # fmt: skip
 @click.option("--in-process", is_flag=True, help="All daemons in one process, on one loop: for breakpoint().")
+@click.option("--sim", "is_simulated", is_flag=True,
+              help="In virtual time, exact and the same on every run; --for is of virtual time then.")  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Where the chance of a simulated run begins; 0 if none is said."
+)
+@click.option("--trace", metavar="FILE", type=click.Path(dir_okay=False),
+              help="Write what was taken from channels in a simulated run.")  # fmt: skip
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -326,6 +335,9 @@ def run(
     log_level: str | None,
     observe: str | None,
     in_process: bool,
+    is_simulated: bool,
+    seed: int | None,
+    trace: str | None,
 ) -> NoReturn:
     """Run a pipeline until all its daemons have returned, or Ctrl-C.
 
@@ -333,17 +345,35 @@ def run(
 
     Example: geartrain run vision.toml --for 10s
     """
+    if not is_simulated and (seed is not None or trace is not None):
+        raise click.UsageError(f"{'--seed' if seed is not None else '--trace'} is for simulated runs: add --sim")
+    sim = SimTime(seed=seed or 0, run_for=run_for_s, trace=trace) if is_simulated else None
     if backend is not None:
         overrides = (*overrides, f"pipeline.backend={backend}")
     if observe is not None:
         overrides = (*overrides, f'pipeline.observe="{observe}"')
     order = RunOrder(target=target, overrides=overrides, run_for_s=run_for_s, grace_s=grace_s, verbose=ctx.obj,
-                     log_level=None if log_level is None else log_level.upper(), in_process=in_process)  # fmt: skip
+                     log_level=None if log_level is None else log_level.upper(), in_process=in_process,
+                     sim=sim)  # fmt: skip
     supervisor = (sys.executable, "-m", "geartrain.faces.supervise", msgspec.json.encode(order).decode())
     # A signal that comes while the guard starts is kept for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     # Nobody stands above the guard, and nothing of click stays in memory.
     os.execv(sys.executable, (sys.executable, "-P", "-m", "geartrain.engine.guard", "--", *supervisor))
+
+
+@geartrain.command()
+@click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def diff(first: Path, second: Path) -> None:
+    """Name the first event in which the traces of two simulated runs differ. 0 alike, 1 different.
+
+    Example: geartrain diff yesterday.trace today.trace
+    """
+    difference = difference_of(first, second)
+    _print(told_of_difference(difference, first, second))
+    if difference is not None:
+        raise SystemExit(FAILED)
 
 
 # -- a pipeline that runs -------------------------------------------------------------------------------------------

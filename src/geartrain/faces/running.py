@@ -23,12 +23,16 @@ from geartrain.engine.launcher import Launcher
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing, Stream, Watcher
 from geartrain.engine.signal import Signal
-from geartrain.errors import CannotLoad, Fault, GeartrainError, PipelineFailed, PipelineFaulty
+from geartrain.engine.sim_time import SimTime
+from geartrain.engine.simulate import simulate
+from geartrain.engine.simulation import Simulation, Stamp
+from geartrain.errors import CannotLoad, Deadlock, Fault, GeartrainError, Livelock, PipelineFailed, PipelineFaulty
 from geartrain.faces.looks import Printer
 from geartrain.faces.status import StatusLine, in_short
 from geartrain.faces.supervise import STOPS
 from geartrain.faces.target import pipeline_of
 from geartrain.faces.web_address import cannot_be_shown
+from geartrain.ports.clock import SimClock
 from geartrain.ports.limits import raise_descriptor_limit
 from geartrain.ports.process import signal_name
 from geartrain.ports.run_directory import clear, dead_runs
@@ -51,6 +55,8 @@ class RunOrder(Struct, frozen=True, kw_only=True):
     verbose: bool = False
     log_level: str | None = None
     in_process: bool = False
+    # In virtual time, all of it in one process.
+    sim: SimTime | None = None
 
 
 class Follower(Watcher):
@@ -119,9 +125,12 @@ class Running:
 
     def in_short(self) -> str:
         """How the run is, in one line."""
-        elapsed_s = time.monotonic() - self._began_s
         stopping = self._stopped is not None
-        return in_short(self._launcher.spec.name, self._launcher.roll.standings(), elapsed_s, stopping=stopping)
+        return in_short(self._launcher.spec.name, self._launcher.roll.standings(), self.elapsed_s, stopping=stopping)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s
 
     def ask_stop(self) -> None:
         if self._stopped is None:
@@ -169,9 +178,13 @@ def heard() -> Iterator[AsyncIterator[signal.Signals]]:
         yield signals
 
 
-def _told(pipeline: Pipeline, status: StatusLine, log_level: str | None) -> Follower:
+def _told(pipeline: Pipeline, status: StatusLine, log_level: str | None, clock: SimClock | None = None) -> Follower:
     follower = Follower(pipeline, status)
-    logging.getLogger().addHandler(Records(follower))
+    records = Records(follower)
+    if clock is not None:
+        records.addFilter(Stamp(clock))
+        records.setFormatter(logging.Formatter("t=%(sim_t).9f k=%(sim_k)d %(message)s"))
+    logging.getLogger().addHandler(records)
     if log_level is not None:
         logging.getLogger().setLevel(log_level)
     return follower
@@ -208,6 +221,22 @@ async def live_here(order: RunOrder, pipeline: Pipeline) -> int:
     return code
 
 
+async def live_simulated(order: RunOrder, pipeline: Pipeline) -> int:
+    """All of it in this process, in virtual time. The digest comes last, however the run has ended."""
+    assert order.sim is not None
+    with heard() as signals:
+        clock = order.sim.new_clock()
+        follower = _told(pipeline, StatusLine(sys.stderr), order.log_level, clock)
+        simulation = Simulation(pipeline, order.sim, follower, clock)
+        async with anyio.create_task_group() as tasks:
+            running = Running(simulation, follower, order.grace_s, tasks)
+            code = await _until_over(order, simulation, running, follower, signals, tasks)
+        done = simulation.outcome()
+        follower.say(f"{done.passed_ns / 1e9:g} s of virtual time have passed in {running.elapsed_s:.3g} s")
+    sys.stdout.write(f"digest {done.digest}\n")
+    return code
+
+
 async def _until_over(
     order: RunOrder,
     run: Launcher | InProcess,
@@ -218,7 +247,7 @@ async def _until_over(
 ) -> int:
     # Nothing is heard before the run lives: it could not be stopped.
     tasks.start_soon(_hear, signals, running)
-    if order.run_for_s is not None:
+    if order.run_for_s is not None and order.sim is None:
         tasks.start_soon(running.stop_after, order.run_for_s)
     code = await _outcome(run, running, follower)
     tasks.cancel_scope.cancel()
@@ -228,9 +257,9 @@ async def _until_over(
 async def _outcome(run: Launcher | InProcess, running: Running, follower: Follower) -> int:
     try:
         await run.live()
-    except PipelineFailed as error:
+    except (PipelineFailed, Deadlock, Livelock) as error:
         follower.say(f"the run has failed: {error}")
-        if error.trace:
+        if isinstance(error, PipelineFailed) and error.trace:
             follower.show(f"\n{error.trace}")
         if isinstance(run, Launcher):
             _say_more(run, follower)
@@ -279,6 +308,9 @@ def main(text: str) -> int:
     order = msgspec.json.decode(text, type=RunOrder)
     raise_descriptor_limit()
     try:
+        if order.sim is not None:
+            pipeline = pipeline_of(order.target, order.overrides)
+            return simulate(live_simulated, order, pipeline, backend=pipeline.spec.backend)
         if order.in_process:
             pipeline = pipeline_of(order.target, order.overrides)
             return anyio.run(live_here, order, pipeline, backend=pipeline.spec.backend)

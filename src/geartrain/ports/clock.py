@@ -158,6 +158,12 @@ class SimClock:
         return self._drivers > 0
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is due any more: what is left waits for something else than time."""
+        loop_is_idle = self._microsteps is None or self._microsteps.loop_due_ns is None
+        return not self._timeline and loop_is_idle
+
+    @property
     def has_microsteps(self) -> bool:
         return self._microsteps is not None
 

@@ -5,6 +5,7 @@ A loop of our own (`QuietLoop`, used by `simulate`) is quiet when it calls its s
 """
 
 import asyncio
+import math
 import selectors
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
@@ -13,6 +14,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from geartrain.ports.linger import Linger
+from geartrain.ports.loop_time import LoopTime, loop_time_of
 from geartrain.ports.turns import Subject, Turns, Wait
 from geartrain.rules.timestep import Number
 
@@ -193,6 +195,7 @@ class _QuietSelector(selectors.DefaultSelector):
     """A selector that lets the next waiter go on where the loop would sleep."""
 
     turns: Turns | None = None
+    loop_time: LoopTime | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if self.turns is None:
@@ -203,13 +206,18 @@ class _QuietSelector(selectors.DefaultSelector):
         # One descriptor is the loop's own. Of the others the real events go first.
         if len(self.get_map()) > 1 and (events := super().select(0)):
             return events
-        if self.turns.step():
+        time = self.loop_time
+        if time is None:
+            return [] if self.turns.step() else super().select(timeout)
+        due_s = math.inf if timeout is None else time.now() + timeout
+        if time.step(self.turns, due_s):
             return []
-        return super().select(timeout)
+        sleep_s = time.sleep_s(due_s)
+        return super().select(None if sleep_s == math.inf else sleep_s)
 
 
 class QuietLoop(asyncio.SelectorEventLoop):
-    """An event loop that knows when it is quiet."""
+    """An event loop that knows when it is quiet. Under a clock with microsteps its own timers obey that."""
 
     def __init__(self) -> None:
         self._quiet_selector = _QuietSelector()
@@ -217,6 +225,12 @@ class QuietLoop(asyncio.SelectorEventLoop):
 
     def adopt(self, turns: Turns) -> None:
         self._quiet_selector.turns = turns
+
+    def time(self) -> float:
+        selector = self._quiet_selector
+        if selector.loop_time is None:
+            selector.loop_time = loop_time_of(selector.turns)
+        return super().time() if selector.loop_time is None else selector.loop_time.now()
 
 
 def run_quietly(main: Callable[..., Awaitable[Any]], *args: object) -> Any:

@@ -17,6 +17,7 @@ import anyio
 import trio
 
 from geartrain.ports.linger import LIMIT_NS, Linger
+from geartrain.ports.loop_time import LoopTime, loop_time_of
 from geartrain.ports.turns import Subject, Turns, Wait
 from geartrain.rules.timestep import Number
 
@@ -232,21 +233,27 @@ checkpoint = trio.lowlevel.checkpoint
 
 
 class QuietClock(trio.abc.Clock):
-    """Real time, and a way to know that trio is quiet."""
+    """Real time, and a way to know that trio is quiet. Under a clock with microsteps it is that one's time."""
 
     def __init__(self) -> None:
         self.turns: Turns | None = None
+        self._loop_time: LoopTime | None = None
 
     def start_clock(self) -> None:
         """Real time runs already."""
 
     def current_time(self) -> float:
-        return time.perf_counter()
+        if self._loop_time is None:
+            self._loop_time = loop_time_of(self.turns)
+        return time.perf_counter() if self._loop_time is None else self._loop_time.now()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        if self.turns is not None and self.turns.step():
-            return 0
-        return deadline - self.current_time()
+        if self.turns is None:
+            return deadline - self.current_time()
+        its = self._loop_time
+        if its is None:
+            return 0 if self.turns.step() else deadline - self.current_time()
+        return 0 if its.step(self.turns, deadline) else its.sleep_s(deadline)
 
 
 def run_quietly(main: Callable[..., Awaitable[Any]], *args: object) -> Any:

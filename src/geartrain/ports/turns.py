@@ -172,10 +172,18 @@ class Turns:
         """Whether time must wait for work in `anyio.to_thread`."""
         return self._threads.borrowed_tokens > 0
 
-    def step(self) -> bool:
-        """The loop is quiet: release one waiter. False when nobody may go on."""
+    @property
+    def microsteps(self) -> Microsteps | None:
+        """With microsteps the timers of the loop are of virtual time too."""
+        return self.agenda if isinstance(self.agenda, Microsteps) else None
+
+    def step(self, loop_due_ns: int | None = None) -> bool:
+        """The loop is quiet: release one waiter. False when nobody may go on.
+
+        With microsteps virtual time passes no further than to `loop_due_ns`, where the loop has something to do.
+        """
         self._rounds = 0
-        return self._release_next(time_may_pass=not self.threads_at_work)
+        return self._release_next(time_may_pass=not self.threads_at_work, loop_due_ns=loop_due_ns)
 
     def another_round(self) -> None:
         """The loop goes round, and is not quiet.
@@ -195,8 +203,8 @@ class Turns:
             )
         self._release_next(time_may_pass=False)
 
-    def _release_next(self, *, time_may_pass: bool) -> bool:
-        while (waiter := self.agenda.next(time_may_pass=time_may_pass)) is not None:
+    def _release_next(self, *, time_may_pass: bool, loop_due_ns: int | None = None) -> bool:
+        while (waiter := self.agenda.next(time_may_pass=time_may_pass, loop_due_ns=loop_due_ns)) is not None:
             if waiter.release():
                 return True
         return False

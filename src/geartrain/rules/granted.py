@@ -15,7 +15,7 @@ from msgspec import Struct
 from geartrain.rules.barrier import NEVER, Arrive, Go, Order, Report, Tell, Vain
 from geartrain.rules.deadlock import Waiting
 from geartrain.rules.effects import Effect
-from geartrain.rules.microsteps import LIMIT, Apply, Microsteps
+from geartrain.rules.microsteps import LIMIT, THE_LOOP, Apply, Microsteps
 from geartrain.rules.timestep import Drive, Timeline, Waiter
 
 
@@ -74,10 +74,13 @@ class GrantedMicrosteps(Microsteps):
 
     # -- who is next -----------------------------------------------------------------------------------------------
 
-    def next(self, *, time_may_pass: bool) -> Waiter | None:
+    def next(self, *, time_may_pass: bool, loop_due_ns: int | None = None) -> Waiter | None:
         """As in one process. Before somebody lets time pass for the first time the process has not begun."""
+        self.loop_due_ns = loop_due_ns
         while True:
             waiter = self._next_here()
+            if waiter is None and loop_due_ns is not None and loop_due_ns <= self.timeline.now_ns:
+                return THE_LOOP
             if waiter is not None or not time_may_pass or self.timeline.holds or not self._has_begun:
                 return waiter
             if self._goes_on_alone():
@@ -141,8 +144,11 @@ class GrantedMicrosteps(Microsteps):
 
     @property
     def _due_ns(self) -> int:
+        if not self._drives:
+            return NEVER
         timer = self.timeline.first()
-        return NEVER if timer is None or not self._drives else timer[0]
+        loop_due_ns = NEVER if self.loop_due_ns is None else self.loop_due_ns
+        return loop_due_ns if timer is None else min(timer[0], loop_due_ns)
 
     @property
     def _until_ns(self) -> int:

@@ -37,6 +37,16 @@ _LOOKED_AT = 16
 Apply = Callable[[Said], None]
 
 
+class _TheLoop:
+    """Whoever waits for a timer of the loop is let go on by the loop."""
+
+    def release(self) -> bool:
+        return True
+
+
+THE_LOOP = _TheLoop()
+
+
 class Numbered(Waiter, Protocol):
     """Somebody who waits, and the number its wait was given."""
 
@@ -60,6 +70,8 @@ class Microsteps:
         self._is_applying = False
         self._drives: list[Drive] = []
         self._awake: set[str] = set()
+        # When the loop itself has something to do next, as an `anyio.sleep` that ends then.
+        self.loop_due_ns: int | None = None
 
     def number(self, daemon: str = "") -> tuple[str, int]:
         """A wait takes its number when it begins. One daemon's do not depend on how many others there are."""
@@ -112,8 +124,12 @@ class Microsteps:
 
     # -- who is next -----------------------------------------------------------------------------------------------
 
-    def next(self, *, time_may_pass: bool) -> Waiter | None:
-        """The one to release now, or None when there is nobody, or this microstep must stay open."""
+    def next(self, *, time_may_pass: bool, loop_due_ns: int | None = None) -> Waiter | None:
+        """The one to release now, or None when there is nobody, or this microstep must stay open.
+
+        Where nothing is due before the loop itself has something to do, time passes to that, and it is `THE_LOOP`.
+        """
+        self.loop_due_ns = loop_due_ns
         while True:
             waiter = self._next_here()
             if waiter is not None or not time_may_pass or self.timeline.holds:
@@ -158,7 +174,12 @@ class Microsteps:
         """Move to the next timer, or let the driver go on whose target comes first."""
         drive = min(self._drives, key=lambda drive: (drive.until_ns is None, drive.until_ns or 0))
         timer = self.timeline.first()
-        if timer is not None and (drive.until_ns is None or timer[0] <= drive.until_ns):
+        due_ns = self.loop_due_ns
+        if due_ns is not None and (timer is None or due_ns < timer[0]):
+            if drive.until_ns is None or due_ns <= drive.until_ns:
+                self._move_to(due_ns)
+                return THE_LOOP
+        elif timer is not None and (drive.until_ns is None or timer[0] <= drive.until_ns):
             self._move_to(timer[0])
             return None
         if drive.until_ns is not None:

@@ -149,8 +149,11 @@ class Agenda:
     def driven(self) -> bool:
         return bool(self._drives)
 
-    def next(self, *, time_may_pass: bool) -> Waiter | None:
-        """The one to release now, or None when there is nobody, or time must stand still."""
+    def next(self, *, time_may_pass: bool, loop_due_ns: int | None = None) -> Waiter | None:
+        """The one to release now, or None when there is nobody, or time must stand still.
+
+        What the loop has to do next is of real time here, and means nothing.
+        """
         if self._leaving:
             return heapq.heappop(self._leaving)[1]
         if self._ready:

@@ -82,7 +82,6 @@ class Head(Struct, frozen=True, kw_only=True):
     geartrain_trace: int = VERSION
     pipeline: str
     seed: int
-    backend: str
 
 
 class _Line(Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,48 @@
+"""What is said of virtual time for a whole pipeline, and what has come of it."""
+
+from msgspec import Struct
+
+from geartrain.errors import BadType, BadValue
+from geartrain.ports.clock import SimClock
+from geartrain.rules.checks import number, whole
+from geartrain.rules.microsteps import LIMIT
+from geartrain.rules.orders import Report
+
+
+class SimTime(Struct, frozen=True, kw_only=True):
+    """Virtual time for a whole pipeline: `run(pipeline, clock=SimTime(seed=7))`.
+
+    `seed` is where the chance of all its daemons begins (`ctx.random`, the jitter of restarts). After `run_for` seconds
+    of virtual time the run is stopped in order; without it, it ends when its daemons have. `trace` names a file for
+    all that was taken from channels. An instant of more than `livelock_after` microsteps is a livelock.
+    """
+
+    seed: int = 0
+    run_for: float | None = None
+    trace: str | None = None
+    livelock_after: int = LIMIT
+
+    def __post_init__(self) -> None:
+        whole("SimTime seed", self.seed, least=0)
+        whole("SimTime livelock_after", self.livelock_after, least=1)
+        if self.run_for is not None and not 0 <= number("SimTime run_for", self.run_for) < float("inf"):
+            raise BadValue(f"SimTime run_for must be finite and not negative, got {self.run_for!r}")
+        if self.trace is not None and not isinstance(self.trace, str):
+            raise BadType(f"SimTime trace must be the name of a file, got {self.trace!r}")
+
+    def new_clock(self) -> SimClock:
+        """The clock of one run."""
+        return SimClock(seed=self.seed, microsteps=True, livelock_after=self.livelock_after)
+
+
+class Simulated(Struct, frozen=True):
+    """What a simulated run has to tell: `digest` is the same for two runs that did the same at the same time."""
+
+    digest: str
+    seed: int
+    # How much virtual time has passed, and how many items were taken in it.
+    passed_ns: int
+    taken: int
+    restarts: dict[str, int]
+    # Those that a policy has absorbed.
+    failures: tuple[Report, ...]
