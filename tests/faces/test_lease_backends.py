@@ -1,8 +1,10 @@
 """What every place for leases promises, and then what the one in etcd promises when etcd fails."""
 
+import random
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -18,9 +20,11 @@ from geartrain.faces import lease_calls
 from geartrain.faces.lease import held
 from geartrain.faces.lease_calls import Writer
 from geartrain.ports import lease_backend
+from geartrain.ports.clock import mono_ns
 from geartrain.ports.etcd import Address, address_of, get
 from geartrain.ports.etcd_journal import EtcdJournal
 from geartrain.ports.lease_backend import Backend, InEtcd, InFiles, InMemory, backend_of
+from geartrain.rules.lease_ledger import decode
 from geartrain.rules.lease_words import (
     Acquire,
     Adopt,
@@ -41,6 +45,7 @@ from geartrain.rules.lease_words import (
 )
 from tests.faces.conftest import COMMAND
 from tests.ports.etcd_server import EtcdServer, Wire, etcd_server
+from tests.walks.histories import Event, Heard, Said, faults
 
 S = 1_000_000_000
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -330,6 +335,51 @@ def test_leases_are_kept_when_etcd_is_killed_and_started_again(own_etcd: EtcdSer
     assert granted(asked(backend, acquire("a"), "other")).token > grant.token
 
 
+def test_no_two_hold_at_a_time_while_etcd_is_killed_and_comes_again(own_etcd: EtcdServer) -> None:
+    """Of three who take turns, each as short-lived commands; what is not answered is asked again."""
+    backend, events, lock = InEtcd(own_etcd.address()), list[Event](), threading.Lock()
+
+    def note(event: Event) -> None:
+        with lock:
+            events.append(event)
+
+    def told(name: str, make: Callable[[int], Asked]) -> Told:
+        def said(session: int) -> Asked:
+            word = make(session)
+            note(Said(mono_ns(), word))
+            return word
+
+        while True:
+            try:
+                answer = asked(backend, said, name)
+            except (JournalInUse, JournalStopped, EtcdAway):
+                time.sleep(random.uniform(0.01, 0.05))
+                continue
+            note(Heard(mono_ns(), answer))
+            return answer
+
+    def one(name: str) -> None:
+        for turn in range(4):
+            grant = told(name, acquire("cell", n=2 * turn + 1))
+            if isinstance(grant, Grant):
+                told(name, release(grant, 2 * turn + 2))
+
+    threads = [threading.Thread(target=one, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    own_etcd.kill()
+    own_etcd.start()
+    for thread in threads:
+        thread.join()
+    journal = backend.looked_at()
+    records = [decode(record.payload) for record in journal.records()]
+    journal.close()
+    found = faults(sorted(events, key=lambda event: event.at_ns), records)
+    # The clock of etcd begins anew when etcd does, and a record says so.
+    assert [fault for fault in found if "goes back in time" not in fault] == []
+    assert any(isinstance(event, Heard) and isinstance(event.told, Grant) for event in events)
+
+
 def test_while_etcd_stands_still_a_commit_is_indeterminate_and_asked_again_it_is_exact(own_etcd: EtcdServer) -> None:
     backend = InEtcd(own_etcd.address())
     one = Writer(backend)
@@ -370,6 +420,16 @@ def test_the_clock_that_etcd_keeps_is_common_to_all_and_one_that_has_gone_back_i
         assert (later.boot, later.now_ns() >= 3600 * S) == (first.boot, True)
     finally:
         journal.close()
+
+
+def test_commands_one_right_after_the_other_agree_on_one_clock(etcd: EtcdServer) -> None:
+    """Else what is left of a lease would be left of it for ever, as long as somebody looks often enough."""
+    backend, boots = InEtcd(etcd.address()), set()
+    for number in range(8):
+        granted(asked(backend, acquire(f"lock://{number}"), f"{number}"))
+        with writer(backend) as one:
+            boots.add(one.state.ledger.boot)
+    assert len(boots) == 1
 
 
 def test_a_lease_runs_out_by_the_clock_of_etcd_whichever_machine_looks(
