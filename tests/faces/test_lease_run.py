@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from geartrain.errors import JournalInUse, LeaseRefused
+from geartrain.errors import Fenced, JournalInUse, LeaseRefused
 from geartrain.faces import lease_calls
 from geartrain.faces.lease import held
 from geartrain.ports.file_journal import FileJournal
-from geartrain.rules.lease_words import Claim
+from geartrain.rules.fence import FenceGate
+from geartrain.rules.lease_words import Claim, Grant
 from tests.faces.conftest import COMMAND, ROOT, Told
 
 S = 1_000_000_000
@@ -130,7 +131,8 @@ AT_ONCE = """
 import os, signal, sys
 from pathlib import Path
 from geartrain.faces import lease_calls, lease_run
-from geartrain.rules.lease_words import Claim
+from geartrain.rules.fence import FenceGate
+from geartrain.rules.lease_words import Claim, Grant
 
 begin = lease_run._new
 
@@ -170,6 +172,53 @@ def test_when_it_is_killed_itself_its_command_ends_and_the_lease_lives_for_its_t
     with pytest.raises(LeaseRefused):
         lease_calls.acquire(tmp_path, (LEFT,), ttl_ns=S)
     assert [one.regions for one in held(tmp_path)] == [("workcell/left",)]
+
+
+# Tells its token, and once more when it is asked to: it writes to what has a gate.
+TELLS = "echo $GEARTRAIN_LEASE_TOKEN; while read line; do echo $GEARTRAIN_LEASE_TOKEN; done"
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.soak)])
+def test_the_command_of_one_that_is_frozen_is_refused_by_the_gate_of_what_it_writes_to(
+    tmp_path: Path, rounds: int
+) -> None:
+    """Nobody kills it then: what runs the command is frozen, and the command is not."""
+    gate = FenceGate("workcell/left")
+    refused = 0
+    for _ in range(rounds):
+        words = (*COMMAND, "lease", "run", "workcell/left", "--dir", str(tmp_path), "--ttl", "300ms", "--")
+        process = subprocess.Popen(
+            (*words, "sh", "-c", TELLS), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdin is not None
+        (token,) = said(process)
+        gate.admit(token)
+        # Frozen with the journal in its hands it would keep out everybody.
+        journal = held_journal(tmp_path)
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        journal.close()
+        newer = granted_at_last(tmp_path)
+        gate.admit(newer.token)
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        late = said(process)
+        assert late == [token]
+        try:
+            gate.admit(late[0])
+        except Fenced:
+            refused += 1
+        lease_calls.release(tmp_path, newer.lease, newer.token)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=60) == 1
+        process.communicate()
+    assert refused == rounds
+
+
+def granted_at_last(folder: Path) -> Grant:
+    while True:
+        with suppress(LeaseRefused, JournalInUse):
+            return lease_calls.acquire(folder, (LEFT,), ttl_ns=60 * S)
 
 
 def test_what_is_typed_at_its_terminal_is_for_the_command(tmp_path: Path) -> None:
