@@ -147,7 +147,6 @@ class Lease:
         wait_ns = ns_rounded_up(number("set_mode() wait", wait, least=0, most=_DAY_S))
         done = await self._leases.ask(lambda session, n: SetMode(session, n, self.lease, self.token, mode, wait_ns))
         assert isinstance(done, Done)
-        self.token, self.mode = done.token, mode
 
     async def offer(self, to: int) -> None:
         """The daemon whose session this is (`Leases.session`) may adopt it. When it does so this block is over.
@@ -217,13 +216,20 @@ class Hold:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._alarm: Alarm | None = None
         self._has_keeper = False
+        self._is_used = False
         self._guard = anyio.CancelScope()
         self._lease: Lease | None = None
 
     async def __aenter__(self) -> Lease:
-        if self._tasks is not None:
+        if self._is_used:
             raise NotInUse("a hold is for one block; call hold() once more for another")
-        lease = self._lease = await self._leases.acquire(self._make)
+        self._is_used = True
+        try:
+            lease = self._lease = await self._leases.acquire(self._make)
+        except BaseException:
+            # Nothing is held, and it may be tried again.
+            self._is_used = False
+            raise
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._keep_soon(lease)
@@ -291,6 +297,7 @@ class Leases:
         self._name = name
         self._clock = clock or _wall
         self._door = Lock()
+        self._pays = Lock()
         # Those who wait while another listens, and for what.
         self._followers: dict[Signal, Callable[[], bool]] = {}
         self._listens = False
@@ -314,8 +321,10 @@ class Leases:
         self._answers: dict[int, Reply] = {}
         self._held: dict[int, Lease] = {}
         self._watches: dict[int, Watching] = {}
-        # When it was asked to renew what.
-        self._renewals: dict[int, tuple[int, Lease | None]] = {}
+        # In which mode a lease will be when this is done.
+        self._modes: dict[int, Mode] = {}
+        # When it was asked to renew what, by which token.
+        self._renewals: dict[int, tuple[int, int, Lease]] = {}
 
     def __repr__(self) -> str:
         return f"<Leases over {self}, {len(self._held)} held>"
@@ -453,6 +462,9 @@ class Leases:
             # How long one has waited does not count, but when it was granted is not known here.
             while not lease.why and self._clock.now_ns() >= lease.renew_at_ns:
                 await self._renew(lease)
+            if lease.why:
+                said = f"{self}: lease {lease.lease} was granted, and has ended before it was used: {lease.why}"
+                raise LeaseLost(f"{said}; acquire it anew", lease.why)
         except BaseException as error:
             self.let_go(lease)
             if isinstance(error, _GONE):
@@ -481,7 +493,7 @@ class Leases:
         """Ask for another while; what has come of it the lease says."""
         self._last += 1
         n, now_ns = self._last, self._clock.now_ns()
-        self._renewals[n] = now_ns, lease
+        self._renewals[n] = now_ns, lease.token, lease
         try:
             await self._open()
             await self._say(Renew(self._session, (Shown(lease.lease, lease.token),), n))
@@ -518,6 +530,8 @@ class Leases:
         self._last += 1
         n = self._last
         word = self._asked[n] = make(self._session, n)
+        if isinstance(word, SetMode):
+            self._modes[n] = word.mode
         try:
             await self._say(word)
             if not isinstance(word, Acquire | SetMode) or 3 * word.wait_ns < self._session_ttl_ns:
@@ -529,7 +543,7 @@ class Leases:
                 if n not in self._answers:
                     await self._say(Renew(self._session, ()))
         except BaseException:
-            if isinstance(word, Acquire):
+            if isinstance(word, Acquire | SetMode):
                 self._last += 1
                 self._say_soon(Withdraw(word.session, self._last, n))
             raise
@@ -556,11 +570,12 @@ class Leases:
                 continue
             self._listens, stays = True, False
             try:
+                # Who was to say it may have been cancelled.
+                await self._pay()
                 self._hear(await self._told.receive())
                 while self._told.has_item():
                     self._hear(self._told.receive_nowait())
-                if self._owes:
-                    await self._pay()
+                await self._pay()
                 stays = not done()
             finally:
                 self._listens = False
@@ -601,24 +616,48 @@ class Leases:
             case Opened(session, secret, ttl_ns) if secret == self._secret:
                 self._opened(session, ttl_ns)
             case Alive(_, lost, n):
-                asked_ns, lease = self._renewals.pop(n, (0, None))
-                if lease is not None and lease.lease in lost:
-                    lease.lose("it had ended before it was renewed")
-                elif lease is not None:
-                    lease.renewed(asked_ns)
+                if n in self._renewals:
+                    self._renewed(lost, *self._renewals.pop(n))
             case Happened(_, n) if n in self._watches:
                 self._watches[n].put(told)
-            case Lost(_, number, why) if number in self._held:
-                self._held[number].lose(why)
+            case Lost(_, number, why):
+                self._lost(number, why)
             case Refusal(session, _, "no_session") if session == self._session:
                 self._session_is_over("its session is over")
             case Grant(_, n) | Done(_, n) | Refusal(_, n) if n in self._asked:
                 self._answers[n] = told
                 self._debts.pop(n, None)
+                self._is_done(told)
             case Done(_, n) | Refusal(_, n):
                 self._debts.pop(n, None)
+                self._is_done(told)
             case _:
                 pass
+
+    def _renewed(self, lost: tuple[int, ...], asked_ns: int, token: int, lease: Lease) -> None:
+        if lease.lease not in lost:
+            lease.renewed(asked_ns)
+        elif lease.token == token:
+            lease.lose("it had ended before it was renewed")
+        # Else it has had another token since it was asked, and is renewed by that.
+
+    def _lost(self, number: int, why: str) -> None:
+        if number in self._held:
+            self._held[number].lose(why)
+        for n, answer in self._answers.items():
+            if isinstance(answer, Grant) and answer.lease == number:
+                # It comes right after its grant, before that was looked at.
+                said = f"lease {number} was granted, and has ended since: {why}; acquire it anew"
+                self._answers[n] = Refusal(answer.session, n, "expired" if why == "expired" else "not_held", said)
+
+    def _is_done(self, told: Grant | Done | Refusal) -> None:
+        """Which mode a lease has, and by which token, is known when it is heard: who asked may not wait any more."""
+        mode = self._modes.pop(told.n, None)
+        if mode is None or not isinstance(told, Done):
+            return
+        lease = self._held.get(told.lease)
+        if lease is not None and told.token >= lease.token:
+            lease.token, lease.mode = told.token, mode
 
     def _opened(self, session: int, ttl_ns: int) -> None:
         if self._session not in (0, session):
@@ -637,6 +676,7 @@ class Leases:
         self._lose_all(why)
         self._debts.clear()
         self._unsent.clear()
+        self._modes.clear()
         for n in self._asked:
             # Whatever it was, it was asked in a session that is no more.
             self._answers[n] = Refusal(0, n, "no_session", why)
@@ -649,24 +689,37 @@ class Leases:
     # -- saying
 
     async def _open(self) -> None:
-        if self._owes:
-            await self._pay()
+        await self._pay()
         await self._listen(lambda: self._session != 0)
 
     async def _pay(self) -> None:
-        """Tell an arbiter that has not heard of us who we are, and what we wait for."""
-        self._owes = False
-        again = [*self._debts.values(), *self._asked.values()]
-        await self._say(Open(self._secret, self._name))
-        for word in again:
-            if word.session and (word.n in self._asked or word.n in self._debts):
-                await self._say(word)
+        """Tell an arbiter that has not heard of us who we are, and what we wait for.
+
+        Who comes meanwhile waits until it is said, and says it all again if this one is cancelled.
+        """
+        if not self._owes and not self._pays.is_held:
+            return
+        async with self._pays:
+            if not self._owes:
+                return
+            self._owes = False
+            again = [*self._debts.values(), *self._asked.values()]
+            try:
+                await self._say(Open(self._secret, self._name))
+                for word in again:
+                    if word.session and (word.n in self._asked or word.n in self._debts):
+                        await self._say(word)
+            except BaseException:
+                self._owes = True
+                raise
 
     async def _say(self, word: Said) -> None:
         async with self._door:
             while self._unsent:
-                await self._asks.send(next(iter(self._unsent.values())))
-                self._unsent.pop(next(iter(self._unsent)), None)
+                n, unsent = next(iter(self._unsent.items()))
+                await self._asks.send(unsent)
+                # What is forgotten meanwhile with its session is not there any more, and another may be.
+                self._unsent.pop(n, None)
             await self._asks.send(word)
 
     def _say_soon(self, word: Numbered) -> None:

@@ -77,6 +77,10 @@ class Lock:
         self._held = False
         self._queue: deque[object] = deque()
 
+    @property
+    def is_held(self) -> bool:
+        return self._held
+
     async def __aenter__(self) -> None:
         ticket = object()
         self._queue.append(ticket)
