@@ -1,6 +1,6 @@
 """What each way of dying means to a pipeline of real processes, for each policy and in each phase.
 
-A source, an odd one in the middle, and a sink. A dozen cells here; all 63, on both loops, by `make soak`.
+A source, an odd one in the middle, and a sink. A few cells here; all 63, on both loops, by `make soak`.
 
     how it dies            in        shutdown              restart                  ignore
     returns                any       ends well             ends well                ends well
@@ -16,9 +16,9 @@ Its neighbours are never harmed: nobody of them is started again or has failed, 
 
 import logging
 from contextlib import nullcontext
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import anyio
 import pytest
@@ -108,7 +108,11 @@ async def assert_the_policy_is_kept(loop: Loop, folder: Path, policy: OnError, p
     return [source, odd, sink]
 
 
-@pytest.mark.parametrize(("policy", "phase", "does"), SHARP)
+# Each on one of the loops here, in turn; on both by `make soak`.
+@pytest.mark.parametrize(
+    ("anyio_backend", "policy", "phase", "does"),
+    [(loop, *cell) for loop, cell in zip(cycle(get_args(Loop)), SHARP, strict=False)],
+)
 async def test_each_way_of_dying_means_what_its_policy_says(
     anyio_backend: Loop, tmp_path: Path, policy: OnError, phase: str, does: str
 ) -> None:

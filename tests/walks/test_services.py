@@ -138,7 +138,7 @@ async def test_a_cycle_whose_replica_is_killed_is_run_by_another_one_in_the_same
     assert walk.outcomes()[Outcome.ABANDONED] == walk.outcomes()[Outcome.COMPLETED] == [first.cycle]
 
 
-@pytest.mark.parametrize("cycles", [24, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("cycles", [12, pytest.param(300, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("victim", ["owner", "keeper", "both"])
 async def test_whoever_is_killed_each_cycle_completes_once(
     anyio_backend: Loop, ledger: Path, victim: str, cycles: int
@@ -156,7 +156,7 @@ async def test_whoever_is_killed_each_cycle_completes_once(
 
     pipeline = Pipeline("served", backend=anyio_backend)
     pipeline.service(serving.works, every=0.2, replicas=3, overlap="wait", missed="catch_up")
-    walk = await run(pipeline, ledger, kill_again_and_again, PATIENCE_S * cycles / 24)
+    walk = await run(pipeline, ledger, kill_again_and_again, PATIENCE_S * max(1, cycles / 24))
     never_two_at_once(walk.entries())
     completed = Counter(walk.outcomes()[Outcome.COMPLETED])
     assert set(completed.values()) == {1}
