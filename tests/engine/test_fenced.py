@@ -117,6 +117,24 @@ async def test_nobody_sees_what_is_refused_whichever_way_it_looks() -> None:
         await end.receive()
 
 
+async def test_what_is_done_by_mark_is_what_was_seen() -> None:
+    """A refused item is never in hand: between two that are, nothing is done that the reader has not named."""
+    gate = Fences().gate("cell")
+    both: Channel[Any] = open_channel(8, ack="manual", name="moves")
+    end: FencedReceive[int] = FencedReceive(both.recv, "moves", gate)
+    both.send.send_nowait(Sealed(9, 1))
+    assert await end.receive() == 1
+    first = end.mark
+    both.send.send_nowait(Sealed(5, 2))
+    both.send.send_nowait(Sealed(9, 3))
+    assert await end.receive() == 3
+    assert end.statistics().stable == 0
+    end.done(first)
+    assert end.statistics().stable == 1
+    end.done(end.mark)
+    assert (end.statistics().stable, end.statistics().taken) == (2, 2)
+
+
 async def test_who_holds_nothing_hears_so_before_it_waits_for_room() -> None:
     both = _opened(1, name="moves")
     leases = Held(5)

@@ -166,7 +166,9 @@ class FencedReceive(ReceiveStream[T]):
 
     async def receive(self) -> T:
         await self.wait_item()
-        return self.receive_nowait()
+        # It has just been let in.
+        item: T = self._inner.receive_nowait().item
+        return item
 
     def receive_nowait(self) -> T:
         self.has_item()
