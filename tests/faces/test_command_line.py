@@ -301,6 +301,19 @@ def test_what_is_of_simulated_runs_only_is_refused_of_others(told: Told, words: 
     assert f"{words[0]} is for simulated runs: add --sim" in found.stderr
 
 
+def test_a_sweep_names_the_seed_that_breaks_something_and_the_line_that_repeats_it(told: Told) -> None:
+    words = ("sweep", "tests.faces.test_sweeping:game", "--check", "tests.faces.test_sweeping:below_sixteen")
+    found = told(*words, "--seeds", "0..99")
+    assert found.returncode == 1
+    seed, again = found.stdout.splitlines()[0].split(":")[0].split()[1], found.stdout.splitlines()[-1]
+    assert again == f"again: geartrain {' '.join(words[:2])} --seeds {seed} {' '.join(words[2:])}"
+    fine = told("sweep", "tests.faces.test_sweeping:game", "--seeds", "0..3")
+    assert (fine.returncode, fine.stdout) == (0, "4 seeds, 4 different runs, nothing broken\n")
+    refused = told(*words, "--seeds", "9..1")
+    assert refused.returncode == 2
+    assert "seeds '9..1' are none" in refused.stderr
+
+
 # -- signals --------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from geartrain.ports.clock import SimClock
 from geartrain.rules.checks import number, whole
 from geartrain.rules.microsteps import LIMIT
 from geartrain.rules.orders import Report
+from geartrain.rules.trace import Taken
 
 
 class SimTime(Struct, frozen=True, kw_only=True):
@@ -46,3 +47,5 @@ class Simulated(Struct, frozen=True):
     restarts: dict[str, int]
     # Those that a policy has absorbed.
     failures: tuple[Report, ...]
+    # All that was taken, in the order in which it was; kept for tests and for the invariant of a sweep.
+    events: tuple[Taken, ...] = ()

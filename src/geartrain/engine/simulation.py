@@ -54,6 +54,7 @@ class Simulation(InProcess):
             taken=self._taken,
             restarts={standing.daemon: standing.restarts for standing in self.roll.standings()},
             failures=tuple(self.reports),
+            events=tuple(self.events or ()),
         )
 
     def _record(self, channel: str, t_ns: int, k: int, sequence: int, payload: bytes) -> None:

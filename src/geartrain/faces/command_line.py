@@ -363,6 +363,37 @@ def run(
 
 
 @geartrain.command()
+@target_argument
+@set_option
+@click.option("--seeds", default="0..99", show_default=True, help="Both are included.")
+@click.option("--for", "run_for_s", type=Duration(), help="Stop each run in order after this virtual time.")
+@click.option("--check", metavar="module:function",
+              help="Given what a run came to; it raises, or answers False, when something is broken.")  # fmt: skip
+def sweep(target: str, overrides: tuple[str, ...], seeds: str, run_for_s: float | None, check: str | None) -> None:
+    """Simulate a pipeline for many seeds, on all cores, until one breaks something. 0 none did, 1 one did.
+
+    Example: geartrain sweep vision.toml --seeds 0..999 --for 60s --check checks:nothing_lost
+    """
+    from geartrain.faces.sweeping import Sweep, seeds_of, swept  # nobody else needs a pool of processes
+
+    order, which = Sweep(target, overrides, run_for_s, check), seeds_of(seeds)
+    digests = set()
+    with click.progressbar(swept(order, which), length=len(which), label="seeds", file=sys.stderr) as verdicts:
+        for verdict in verdicts:
+            digests.add(verdict.digest)
+            if verdict.broken is not None:
+                break
+        else:
+            _print(f"{len(which)} seeds, {len(digests)} different runs, nothing broken\n")
+            return
+    words = ["geartrain", "sweep", target, *(word for text in overrides for word in ("--set", text))]
+    words += [] if run_for_s is None else ["--for", duration_text(run_for_s)]
+    words += ["--seeds", str(verdict.seed), *(() if check is None else ("--check", check))]
+    _print(f"seed {verdict.seed}: {verdict.broken}\nagain: {shlex.join(words)}\n")
+    raise SystemExit(FAILED)
+
+
+@geartrain.command()
 @click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def diff(first: Path, second: Path) -> None:
