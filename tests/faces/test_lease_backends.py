@@ -17,7 +17,7 @@ from geartrain import EtcdAway, LeaseArbiter, LeaseLost, LeaseRefused, Pipeline,
 from geartrain.engine.leases import open_leases
 from geartrain.errors import BadValue, JournalDamaged, JournalInUse, JournalStopped
 from geartrain.faces import lease_calls
-from geartrain.faces.lease import held
+from geartrain.faces.lease import compacted, held, standing, story
 from geartrain.faces.lease_calls import Writer
 from geartrain.ports import lease_backend
 from geartrain.ports.clock import mono_ns
@@ -35,6 +35,7 @@ from geartrain.rules.lease_words import (
     Done,
     Grant,
     Mode,
+    Note,
     Open,
     Opened,
     Refusal,
@@ -236,6 +237,13 @@ def test_in_a_pipeline_file_an_arbiter_may_be_told_where_etcd_is() -> None:
     pipeline.add(LeaseArbiter, name="arbiter", config={"directory": "etcd://127.0.0.1:2379/cell"})
     assert pipeline.check() == ()
     assert LeaseArbiter([], Path("etcd://127.0.0.1:2379/cell")).address == Address(("127.0.0.1:2379",), "cell")
+
+
+def test_what_only_files_can_be_asked_is_refused_of_etcd() -> None:
+    place = Path("etcd://127.0.0.1:1/a")
+    for ask in (standing, story, compacted, lambda place: lease_calls.note(place, lambda _: Note(0, "halt", "hot"))):
+        with pytest.raises(BadValue, match=r"cannot be asked of etcd://127.0.0.1:1/a: .*`lease ls`"):
+            ask(place)
 
 
 def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,4 +523,3 @@ def test_commands_keep_leases_in_etcd(etcd: EtcdServer) -> None:
     assert refused.returncode == 1
     shown = told("ls", "--format", "json")
     assert '"regions":["cell"]' in shown.stdout
-    assert told("fsck").returncode == 2

@@ -263,11 +263,16 @@ def _looked(look: Callable[[Path], T], folder: Path) -> T:
             raise PlaceRefused(f"the journal in {folder} cannot be read: {error.strerror}") from error
 
 
+def in_files(folder: Path) -> None:
+    """Refuse what only a journal in files can be asked."""
+    address = address_of(folder)
+    if address is not None:
+        said = "no files keep it, and there are no notes; `lease ls` shows what is held, and etcd keeps it whole"
+        raise BadValue(f"that cannot be asked of {address}: {said}")
+
+
 def _kept(folder: Path) -> tuple[RealFs, Kept]:
-    if address_of(folder) is not None:
-        raise BadValue(
-            f"the journal in {folder} is in no files: `lease ls` shows what is held, etcd looks after the rest"
-        )
+    in_files(folder)
     fs = RealFs(folder)
     try:
         kept = read_kept(fs)

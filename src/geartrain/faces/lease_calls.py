@@ -20,7 +20,7 @@ from msgspec import structs
 from geartrain.actors.arbiter import recovered
 from geartrain.engine.lease_socket import Asker
 from geartrain.errors import BadValue, JournalDamaged, JournalInUse, LeaseRefused
-from geartrain.faces.lease import standing
+from geartrain.faces.lease import in_files, standing
 from geartrain.ports.clock import mono_ns
 from geartrain.ports.lease_audit import AuditLog
 from geartrain.ports.lease_backend import GRACE_NS, Backend, InFiles, backend_of
@@ -316,6 +316,7 @@ def renew(folder: Path, lease: int, token: int, *, busy_for_s: float = BUSY_FOR_
 
 def note(folder: Path, make: Callable[[int], Note]) -> None:
     """For those who read the audit."""
+    in_files(folder)
     _there(folder)
     with Session(folder, "", BUSY_FOR_S) as session:
         noted = make(session.number)
