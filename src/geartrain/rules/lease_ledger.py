@@ -8,6 +8,7 @@ the last change of owner or mode is the token of a lease: so no two owners ever 
 has the higher.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
 
@@ -227,14 +228,14 @@ class Session:
         self.label = label
         self.ttl_ns = ttl_ns
         self.leases: dict[int, None] = {}
-        self.answers: dict[int, Answer] = {}
+        # Ordered, for a plain dict finds its oldest the slower the more of them have gone.
+        self.answers: OrderedDict[int, Answer] = OrderedDict()
         self.floor = 0
 
     def answered(self, answer: Answer) -> None:
         self.answers[answer.n] = answer
         if len(self.answers) > ANSWERS_MOST:
-            oldest = next(iter(self.answers))
-            del self.answers[oldest]
+            oldest, _ = self.answers.popitem(last=False)
             self.floor = max(self.floor, oldest)
 
 
@@ -252,7 +253,7 @@ class Ledger:
         self.case: Case | Literal[""] = ""
         self.budgets: tuple[Budget, ...] = ()
         self.leases: dict[int, Lease] = {}
-        self.ended: dict[int, Why] = {}
+        self.ended: OrderedDict[int, Why] = OrderedDict()
         self.requests: dict[str, Named] = {}
         self.sessions: dict[int, Session] = {}
         # By its secret.
@@ -286,7 +287,7 @@ class Ledger:
         self._leave(lease)
         self.ended[record.lease] = record.why
         if len(self.ended) > ENDED_MOST:
-            del self.ended[next(iter(self.ended))]
+            self.ended.popitem(last=False)
         if record.delay_until_ns:
             until_ns = record.delay_until_ns
             nobodys = replace(lease, session=0, owner=0, bind="delay", cls="", offered_to=0, until_ns=until_ns)
@@ -410,7 +411,7 @@ class Ledger:
         ledger.requests = {named.request: named for named in snapshot.requests}
         for kept in snapshot.sessions:
             session = ledger.sessions[kept.session] = Session(kept.session, kept.secret, kept.label, kept.ttl_ns)
-            session.answers = {answer.n: answer for answer in kept.answers}
+            session.answers.update((answer.n, answer) for answer in kept.answers)
             session.floor = kept.floor
             ledger.session_of[kept.secret] = kept.session
         for lease in snapshot.leases:
