@@ -46,6 +46,7 @@ from geartrain.rules.lease_words import (
     Waiting,
     Withdraw,
 )
+from geartrain.rules.regions import key_of
 from tests.rules.leasing import Model, S, Talk, Wish, one, only
 
 # -- one and another --------------------------------------------------------------------------------------------------
@@ -950,8 +951,9 @@ class Histories(RuleBasedStateMachine):
                     tokens.append(token)
                 case Refusal(session, n):
                     said.add(("refused", session, n))
-                case Done(session, n) if ("granted", session, n) in self.model.events:
+                case Done(session, n, lease, token) if ("granted", session, n) in self.model.events:
                     said.add(("granted", session, n))
+                    assert token == self.talk.state.ledger.leases[lease].token
         note(f"{self.talk.last.replies}")
         assert said == self.model.events
         assert tokens == sorted(set(tokens))
@@ -1111,7 +1113,12 @@ class Histories(RuleBasedStateMachine):
     def no_two_that_are_against_each_other_are_held(self) -> None:
         live = self.model.live
         assert not [1 for at, held in enumerate(live) for other in live[:at] if held.is_against(other)]
-        assert {wish.lease for wish in live} == set(self.talk.state.ledger.leases)
+        leases = self.talk.state.ledger.leases
+        assert {wish.lease for wish in live} == set(leases)
+        for wish in live:
+            claims = {(key_of(claim.region), claim.mode) for claim in leases[wish.lease].claims}
+            # Of two claims of one region the exclusive one counts, and "s" sorts before "x".
+            assert claims == set(dict(sorted(wish.claims, key=lambda claim: claim[1])).items())
         assert len(self.model.waiting) == len(self.talk.state.queue)
 
     @invariant()
