@@ -96,17 +96,22 @@ class Within:
 
     def __init__(self) -> None:
         self._ears: tuple[Apply, ...] = ()
+        self._here: tuple[Turns, Microsteps] | None = None
 
     def join(self, writing: Apply, reading: Apply) -> None:
         """Who hears what goes backward, and who what goes forward."""
         self._ears = (reading, writing)
 
     def post(self, effect: Effect) -> None:
-        _turns(effect.channel)[0].post(effect, self._ears[effect.direction])
+        if self._here is None:
+            self._here = _turns(effect.channel)
+        self._here[0].post(effect, self._ears[effect.direction])
 
     @property
     def instant(self) -> tuple[int, int]:
-        microsteps = _turns("")[1]
+        if self._here is None:
+            self._here = _turns("")
+        microsteps = self._here[1]
         return microsteps.timeline.now_ns, microsteps.k
 
 
