@@ -504,6 +504,17 @@ def test_what_was_offered_may_be_adopted_and_the_old_token_is_void() -> None:
     assert isinstance(talk.release(adopted)[0], Done)
 
 
+def test_an_offer_is_over_when_another_has_adopted_the_lease() -> None:
+    talk = Talk()
+    old, invited, quicker = talk.open(), talk.open(), talk.open()
+    grant = talk.granted(old, "a", bind="ttl")
+    talk.offer(grant, invited)
+    talk(Close(old))
+    adopted = one(talk.adopt(quicker, grant.lease, grant.token), Grant)
+    assert only(talk.adopt(invited, grant.lease), Refusal).code == "holder_lives"
+    assert isinstance(talk.release(adopted)[0], Done)
+
+
 def test_what_outlives_its_session_may_be_adopted_by_who_knows_its_token() -> None:
     talk = Talk()
     old, new = talk.open(), talk.open()
