@@ -293,7 +293,7 @@ class BadLink(RuleBasedStateMachine):
 
 
 TestBadLink = BadLink.TestCase
-TestBadLink.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestBadLink.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 
 class BadLinkForLong(BadLink):

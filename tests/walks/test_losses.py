@@ -162,7 +162,11 @@ async def assert_nothing_is_lost(loop: Loop, folder: Path, shape: Shape, *, kill
         ledger.assert_holds(sent)
 
 
-@pytest.mark.parametrize("shape", [a_chain, a_windowed_join, requests_and_replies, a_pool])
+# Each on one of the loops here, in turn; all shapes on both by `make soak`.
+@pytest.mark.parametrize(
+    ("anyio_backend", "shape"),
+    [("asyncio", a_chain), ("trio", a_windowed_join), ("asyncio", requests_and_replies), ("trio", a_pool)],
+)
 async def test_a_few_kills_lose_nothing(anyio_backend: Loop, tmp_path: Path, shape: Shape) -> None:
     await assert_nothing_is_lost(anyio_backend, tmp_path, shape, kills=2)
 

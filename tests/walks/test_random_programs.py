@@ -180,7 +180,7 @@ def check_program(program: Program) -> None:
     assert anyio.run(run, backend="trio") == first
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PROGRAMS)
 def test_every_loop_and_every_run_gives_the_same_log(program: Program) -> None:
     check_program(program)
