@@ -141,7 +141,7 @@ def check_net(net: Net, chance: random.Random) -> None:
         assert outcome == first
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nets(), st.randoms(use_true_random=False))
 def test_a_net_gives_the_same_on_every_loop_in_every_order_and_placement(net: Net, chance: random.Random) -> None:
     check_net(net, chance)
