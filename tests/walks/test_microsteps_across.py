@@ -128,6 +128,6 @@ def test_a_process_that_is_never_quiet_is_named_with_its_stack() -> None:
 
 def test_a_process_that_fails_says_how_and_the_others_go_on() -> None:
     became = run("spread:one_fails", "ab", "")
-    assert became["a"].error == "RuntimeError: on purpose"
+    assert (became["a"].kind, became["a"].error) == ("RuntimeError", "on purpose")
     assert "one_fails" in became["a"].trace
     assert became["b"].result == "went on"

@@ -12,10 +12,10 @@ nothing here: there is one loop, that of the caller.
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import anyio.abc
@@ -37,7 +37,8 @@ from geartrain.engine.reporter import report_of
 from geartrain.engine.roll import Roll, Watcher
 from geartrain.engine.signal import Signal
 from geartrain.engine.simulated import Record
-from geartrain.engine.simulated_edges import SimulatedEdges
+from geartrain.engine.simulated_board import Board
+from geartrain.engine.simulated_edges import Opener, SimulatedEdges, open_here
 from geartrain.engine.supervisor import Supervisor
 from geartrain.errors import DaemonError, Deadlock, EndOfStream, Fault, Livelock, PipelineFailed, PipelineFaulty, leaves
 from geartrain.ports.clock import Clock, SimClock, WallClock
@@ -50,6 +51,9 @@ from geartrain.rules.lifecycle import DaemonFailurePhase
 from geartrain.rules.orders import Report
 from geartrain.rules.pipeline import ChannelSpec, DaemonSpec, PipelineSpec, PortRef
 from geartrain.rules.system import unobserved
+
+if TYPE_CHECKING:
+    from geartrain.engine.simulated_node import Outpost
 
 
 class Place:
@@ -171,11 +175,15 @@ class InProcess(Observer):
         clock: Clock | None = None,
         watcher: Watcher | None = None,
         record: Record | None = None,
+        outpost: "Outpost | None" = None,
     ) -> None:
-        """`record` is told of each item that is taken, where the clock has microsteps."""
+        """`record` is told of each item that is taken, where the clock has microsteps.
+
+        With an outpost only those daemons live here that are at home in its process.
+        """
         targets = pipeline.checked()
         self.spec = unobserved(pipeline.whole)
-        simulated = _simulated_edges(self.spec, targets, clock, record)
+        simulated = _simulated_edges(self.spec, targets, clock, record, open_here if outpost is None else outpost.open)
         impossible = () if simulated is None else simulated.unfit()
         if unfit := (*_foreign_programs(self.spec), *_who_look_at_a_run(self.spec, targets), *impossible):
             raise PipelineFaulty(unfit)
@@ -198,10 +206,18 @@ class InProcess(Observer):
         self._places = {
             daemon.name: Place(daemon, targets[daemon.name], ends, tuple(planes.values()), fenced)
             for daemon in self.spec.daemons
+            if outpost is None or outpost.where[daemon.name] == outpost.process
         }
         self._supervisor = Supervisor(clock=clock, observer=self)
+        self._board = (
+            Board(clock, outpost, self.gate.set, self._has_ended)
+            if isinstance(clock, SimClock) and clock.has_microsteps
+            else None
+        )
         self._attempts: dict[str, int] = {}
         self._failed: set[str] = set()
+        # Of whom everybody knows it, in other processes too.
+        self._ended: set[str] = set()
         self._afterwards: anyio.abc.TaskGroup
 
     # -- the run ------------------------------------------------------------------------------------------------------
@@ -215,14 +231,17 @@ class InProcess(Observer):
         try:
             # What is discarded for a daemon that is gone goes on until its writers have ended.
             async with anyio.create_task_group() as self._afterwards, self._supervisor as supervisor:
-                for name in wiring.start_order(self.spec):
+                for name in self._own(wiring.start_order(self.spec)):
                     spec = self._places[name].spec
                     make = partial(Piped, self._places[name], self.roll, self.gate)
                     supervisor.add_factory(
                         make, name=name, on_error=spec.on_error, restart=spec.restart_in_use, budget=spec.budget
                     )
                 await supervisor.wait_all_started()
-                self.gate.set()
+                if self._board is None:
+                    self.gate.set()
+                else:
+                    self._board.started()
         except* (DaemonError, SystemExit, KeyboardInterrupt) as group:
             failures.extend(leaves(group))
         for failure in failures:
@@ -255,6 +274,10 @@ class InProcess(Observer):
         await clock.run()
         await self.end_now()
 
+    def _own(self, names: Iterable[str]) -> Sequence[str]:
+        """Those that live in this process."""
+        return [name for name in names if name in self._places]
+
     def _in_our_words(self, failure: BaseException) -> BaseException:
         if not isinstance(failure, DaemonError):
             return failure
@@ -272,7 +295,7 @@ class InProcess(Observer):
         """
         late: list[str] = []
         async with anyio.create_task_group() as tasks:
-            for name in wiring.stop_order(self.spec):
+            for name in self._own(wiring.stop_order(self.spec)):
                 start_in_turn(tasks, self._stop_one, name, grace_s, late)
         return tuple(name for name in self._places if name in late)
 
@@ -290,6 +313,10 @@ class InProcess(Observer):
     def clear(self, daemon: str) -> None:
         """Let the body of this daemon be entered again; `NotHeld` when it is, `UnknownDaemon` when there is none."""
         self._supervisor.release(daemon)
+
+    def living(self) -> Sequence[str]:
+        """Those of its daemons that have not ended."""
+        return self._own(self.roll.unfinished())
 
     def statistics(self) -> dict[str, ChannelStats]:
         """How each channel stands, as its reader knows."""
@@ -316,8 +343,15 @@ class InProcess(Observer):
         ignored = daemon in self._failed and place.spec.on_error == "ignore"
         start_in_turn(self._afterwards, place.discard if ignored else place.let_go)
         self.roll.ended(daemon)
-        if self.roll.only_system_left():
-            for system in (spec.name for spec in self.spec.daemons if spec.is_system):
+        if self._board is None:
+            self._has_ended(daemon)
+        else:
+            self._board.ended(daemon)
+
+    def _has_ended(self, daemon: str) -> None:
+        self._ended.add(daemon)
+        if all(spec.name in self._ended for spec in self.spec.daemons if not spec.is_system):
+            for system in self._own(spec.name for spec in self.spec.daemons if spec.is_system):
                 start_in_turn(self._afterwards, self._supervisor.stop_one, system)
 
     def _report(self, daemon: str, phase: str, error: BaseException) -> Report:
@@ -351,10 +385,10 @@ def _fenced(spec: PipelineSpec, edges: Mapping[str, Edge]) -> dict[int, Behind]:
 
 
 def _simulated_edges(
-    spec: PipelineSpec, targets: Mapping[str, Target], clock: Clock | None, record: Record | None
+    spec: PipelineSpec, targets: Mapping[str, Target], clock: Clock | None, record: Record | None, opener: Opener
 ) -> SimulatedEdges | None:
     if isinstance(clock, SimClock) and clock.has_microsteps:
-        return SimulatedEdges(spec, targets, clock, record)
+        return SimulatedEdges(spec, targets, clock, record, opener)
     return None
 
 

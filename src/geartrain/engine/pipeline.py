@@ -149,6 +149,14 @@ class Pipeline:
         pipeline._folder = file.resolve().parent
         return pipeline
 
+    @classmethod
+    def from_spec(cls, spec: PipelineSpec, folder: Path | None) -> Self:
+        """The pipeline that another process has as data; `folder` is where its file lies, if it has one."""
+        pipeline = cls(spec.name, spec.backend)
+        pipeline._spec = spec
+        pipeline._folder = folder
+        return pipeline
+
     def overridden(self, overrides: Sequence[str]) -> Self:
         """This pipeline with some keys said anew as `key=value`, as a file would say them."""
         reading = read(overridden(tables_of(self._spec), overrides), self._spec.file or self.name)

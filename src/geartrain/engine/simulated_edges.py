@@ -1,6 +1,6 @@
 """The channels of a pipeline under a clock with microsteps: every one of them a simulated one, or a pair of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,12 +22,30 @@ from geartrain.rules.signature import Port
 Reading = ReceiveStream[Any] | ClockClient | LeaseClient
 
 
+# Opens both ends of a channel from the one daemon to the other.
+Opener = Callable[..., Channel[Any]]
+
+
+def open_here(name: str, maxsize: float = 0, *, writer: str, reader: str, **options: Any) -> Channel[Any]:
+    """Both ends are in this process."""
+    return open_simulated(name, maxsize, **options)
+
+
 class SimulatedEdges:
-    """Makes both ends of each channel; `record` is told of every item that is taken."""
+    """Makes both ends of each channel; `record` is told of every item that is taken.
+
+    With an opener of its own a process of many makes those, too, of which it has one end only, or none.
+    """
 
     def __init__(
-        self, spec: PipelineSpec, targets: Mapping[str, Target], clock: SimClock, record: Record | None = None
+        self,
+        spec: PipelineSpec,
+        targets: Mapping[str, Target],
+        clock: SimClock,
+        record: Record | None = None,
+        opener: Opener = open_here,
     ) -> None:
+        self._opener = opener
         self._spec = spec
         self._clock = clock
         self._record = record
@@ -63,15 +81,19 @@ class SimulatedEdges:
         assert port.reply is not None
         name, there, back = channel.name, port.item.type, port.reply.type
         back_name = f"{name}.replies" if port.clock is None else f"{name}.told"
-        open_pair = partial(open_simulated, maxsize=channel.maxsize, record=self._record)
+        assert channel.writer is not None
+        assert channel.reader is not None
+        one, other = channel.writer.daemon, channel.reader.daemon
+        open_asks = partial(self._opener, maxsize=channel.maxsize, record=self._record, writer=one, reader=other)
+        open_told = partial(self._opener, maxsize=channel.maxsize, record=self._record, writer=other, reader=one)
         if port.clock is None:
             # What a caller sends and is answered is the type of either port, where the other takes any.
             there, back = self._types_of_call(channel, port)
-            asks = open_pair(name, ack="manual", item_type=there)
-            told = open_pair(back_name, item_type=back)
+            asks = open_asks(name, ack="manual", item_type=there)
+            told = open_told(back_name, item_type=back)
             caller: Caller[Any, Any] = Caller(asks.send, told.recv, name=name, maxsize=channel.maxsize)
             return caller, Calls(asks.recv, told.send, name=name)
-        asks, told = open_pair(name, item_type=there), open_pair(back_name, item_type=back)
+        asks, told = open_asks(name, item_type=there), open_told(back_name, item_type=back)
         match port.clock:
             case "leases":
                 leases = Leases(asks.send, told.recv, name=name, clock=self._clock)
@@ -93,8 +115,17 @@ class SimulatedEdges:
         return envelope[there.type], answer[back.type]
 
     def _open(self, name: str, channel: ChannelSpec, item_type: Any) -> Channel[Any]:
-        return open_simulated(
-            name, channel.maxsize, policy=channel.policy, ack=channel.ack, item_type=item_type, record=self._record
+        assert channel.writer is not None
+        assert channel.reader is not None
+        return self._opener(
+            name,
+            channel.maxsize,
+            writer=channel.writer.daemon,
+            reader=channel.reader.daemon,
+            policy=channel.policy,
+            ack=channel.ack,
+            item_type=item_type,
+            record=self._record,
         )
 
     def _giver(self, channel: ChannelSpec) -> Port:

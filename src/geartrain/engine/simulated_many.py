@@ -36,20 +36,26 @@ _GRACE_S = 2.0
 
 
 class Became(Struct, frozen=True):
-    """What became of a process: what it returned, or how it failed; `None` and no error when it was killed."""
+    """What became of a process: what it returned, or the name of an error and what it says."""
 
     result: Any = None
+    kind: str = ""
     error: str | None = None
     trace: str = ""
     was_killed: bool = False
 
 
 async def simulate_in_many(
-    briefs: Sequence[Brief], *, stall_after_s: float = STALL_AFTER_S, processes: Processes | None = None
+    briefs: Sequence[Brief],
+    *,
+    stall_after_s: float = STALL_AFTER_S,
+    one_fails_all: bool = False,
+    processes: Processes | None = None,
 ) -> Mapping[str, Became]:
     """Run each in a process of its own, all in one virtual time, until all have ended.
 
-    One that dies leaves the others, and time goes on. `ProcessFailed` names who does not become quiet, with its stack.
+    One that is killed leaves the others, and time goes on; so it does when one fails, unless `one_fails_all`: then all
+    are ended. `ProcessFailed` names who does not become quiet, with its stack.
     """
     starter = RealProcesses() if processes is None else processes
     with TemporaryDirectory(prefix="geartrain-") as folder:
@@ -60,7 +66,9 @@ async def simulate_in_many(
             for number, brief in enumerate(briefs):
                 stacks = Path(folder) / str(number)
                 lines[brief.process], children[brief.process] = _start(starter, brief, stacks)
-            authority = Authority(lines, stall_after_s, briefs[0].limit if briefs else LIMIT)
+            authority = Authority(
+                lines, stall_after_s, briefs[0].limit if briefs else LIMIT, one_fails_all=one_fails_all
+            )
             restless = await anyio.to_thread.run_sync(authority.run, abandon_on_cancel=True)
             if restless:
                 raise await _restless(restless, children, [brief.process for brief in briefs], folder, stall_after_s)
@@ -109,7 +117,10 @@ async def _end(children: Mapping[str, Process]) -> None:
 class Authority:
     """Grants time to the processes at the other ends of these lines."""
 
-    def __init__(self, lines: Mapping[str, Line], stall_after_s: float, limit: int = LIMIT) -> None:
+    def __init__(
+        self, lines: Mapping[str, Line], stall_after_s: float, limit: int = LIMIT, *, one_fails_all: bool = False
+    ) -> None:
+        self._one_fails_all = one_fails_all
         self.became: dict[str, Became] = {}
         self.grants = 0
         self._lines = lines
@@ -130,7 +141,7 @@ class Authority:
         with selectors.DefaultSelector() as selector:
             for process, line in self._lines.items():
                 selector.register(line, selectors.EVENT_READ, process)
-            while self._barrier.living:
+            while self._barrier.living and not self._is_over:
                 events = selector.select(self._stall_after_s)
                 if not events:
                     return self._barrier.acting
@@ -140,6 +151,10 @@ class Authority:
                         selector.unregister(key.fileobj)
         return frozenset()
 
+    @property
+    def _is_over(self) -> bool:
+        return self._one_fails_all and any(its.error is not None for its in self.became.values())
+
     def _hear(self, process: str) -> Orders:
         message = self._lines[process].receive()
         if message is None:
@@ -147,7 +162,7 @@ class Authority:
             return self._barrier.leave(process)
         word = word_of(message)
         if isinstance(word, Failed):
-            self.became[process] = Became(error=word.error, trace=word.trace)
+            self.became[process] = Became(kind=word.kind, error=word.error, trace=word.trace)
             return self._barrier.leave(process)
         for other, frame in word.said.items():
             self._frames[other, process] = frame

@@ -14,15 +14,23 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from geartrain.engine.channel import checked_maxsize
-from geartrain.engine.ends import ReceiveStream, SendStream
+from geartrain.engine.ends import Channel, ReceiveStream, SendStream
 from geartrain.engine.simulate import simulate
-from geartrain.engine.simulated import Half, ReadingHalf, Record, SimulatedReceive, SimulatedSend, WritingHalf
+from geartrain.engine.simulated import (
+    Half,
+    ReadingHalf,
+    Record,
+    SimulatedReceive,
+    SimulatedSend,
+    WritingHalf,
+    open_simulated,
+)
 from geartrain.ports.clock import SimClock, waits_of
 from geartrain.ports.line import Line
 from geartrain.ports.linux import die_with_parent
@@ -76,6 +84,15 @@ class Across:
         return self._granted.timeline.now_ns, self._granted.k
 
 
+class Nowhere:
+    """Both halves are elsewhere, or this one is: nobody here ever speaks through it."""
+
+    instant = (0, 0)
+
+    def post(self, effect: Effect) -> None:
+        raise AssertionError(f"said here, where nobody has that end: {effect}")
+
+
 class Far:
     """A daemon in another process."""
 
@@ -101,6 +118,9 @@ class Outpost:
         self._line = line
         self._ends: dict[str, list[Half]] = {}
         self._far: set[str] = set()
+        # In which process each daemon is, and who else wants to know of one that has gone.
+        self.where: Mapping[str, str] = {}
+        self.on_gone: Callable[[str], None] = _nobody_asks
         # Which of its daemons have not ended; whoever has them says so here.
         self.living: Callable[[], Iterable[str]] = tuple
         self.clock = GrantedClock(self, brief.seed, brief.limit)
@@ -137,6 +157,42 @@ class Outpost:
         end.peer = self._far_end(writer)
         return end
 
+    def open(
+        self,
+        name: str,
+        maxsize: float = 0,
+        *,
+        writer: str,
+        reader: str,
+        policy: Policy = "block",
+        ack: Ack = "batch",
+        item_type: Any = Any,
+        record: Record | None = None,
+    ) -> Channel[Any]:
+        """Both ends; of one that a daemon elsewhere has, only what it is."""
+        from_process, to_process = self.where[writer], self.where[reader]
+        if from_process == to_process == self.process:
+            return open_simulated(
+                name, maxsize, policy=policy, ack=ack, item_type=item_type, record=record or self.record
+            )
+        size = checked_maxsize(maxsize, policy)
+        send: SendStream[Any] = SimulatedSend(WritingHalf(name, size, policy, Nowhere()))
+        recv: ReceiveStream[Any] = SimulatedReceive(ReadingHalf(name, size, policy, ack, Nowhere(), None), item_type)
+        if from_process == self.process:
+            send = self.writing_end(name, maxsize, reader=reader, process=to_process, policy=policy)
+        elif to_process == self.process:
+            recv = self.reading_end(
+                name,
+                maxsize,
+                writer=writer,
+                process=from_process,
+                policy=policy,
+                ack=ack,
+                item_type=item_type,
+                record=record,
+            )
+        return Channel(send, recv)
+
     def record(self, channel: str, t_ns: int, k: int, number: int, payload: bytes) -> None:
         """What is read here belongs to the digest of the run."""
         self.digest.note(Taken(t_ns, k, channel, number, payload))
@@ -171,6 +227,7 @@ class Outpost:
         return waits, sorted({wait.who for wait in waits} | (named - self._far) | set(self.living()))
 
     def has_gone(self, process: str) -> None:
+        self.on_gone(process)
         for half in self._ends.get(process, ()):
             if isinstance(half, ReadingHalf):
                 self.clock.granted.post(Effect(half.name, FORWARD, _AT_LAST, End()), half.hear)
@@ -180,6 +237,9 @@ class Outpost:
     def last_words(self, result: object) -> Last:
         report, said = self.clock.granted.last_words()
         return Last(report, frames_of(said), result)
+
+
+def _nobody_asks(_process: str) -> None: ...
 
 
 def frames_of(said: dict[str, list[Effect]]) -> dict[str, bytes]:
@@ -201,7 +261,7 @@ def main(arguments: Sequence[str]) -> None:
         result = simulate(_found(brief.main), outpost, *brief.arguments, backend=backend)
         line.send(encode(outpost.last_words(result)))
     except Exception as error:
-        line.send(encode(Failed(f"{type(error).__name__}: {error}", traceback.format_exc())))
+        line.send(encode(Failed(type(error).__name__, str(error), traceback.format_exc())))
         sys.exit(1)
 
 

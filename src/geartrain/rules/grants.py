@@ -45,8 +45,9 @@ class Last(Struct, frozen=True, array_like=True, tag="last"):
 
 
 class Failed(Struct, frozen=True, array_like=True, tag="failed"):
-    """`main` has failed."""
+    """`main` has failed, with an error of this name."""
 
+    kind: str
     error: str
     trace: str
 

@@ -1,0 +1,80 @@
+"""A pipeline in virtual time is the same run wherever its daemons live."""
+
+from typing import Literal
+
+import anyio
+import pytest
+
+from geartrain import Deadlock, Pipeline, PipelineFailed
+from geartrain.engine.simulated_placed import PLACEMENTS, Placed, run_placed, where_each_lives
+from geartrain.errors import BadValue, PipelineFaulty
+from tests.walks.placed import Asker, Fails, Mute, Oracle, Slow, Ticker
+
+Where = Literal["one", "declared", "each"]
+
+
+def asking() -> Pipeline:
+    pipeline = Pipeline("asking")
+    ticker = pipeline.add(Ticker, process="p")
+    asker = pipeline.add(Asker, process="q")
+    oracle = pipeline.add(Oracle, process="p", on_error="restart")
+    slow = pipeline.add(Slow, process="q")
+    pipeline.connect(ticker.out, asker.inp, maxsize=2)
+    pipeline.connect(asker.oracle, oracle.calls)
+    pipeline.connect(asker.out, slow.inp, policy="latest")
+    return pipeline
+
+
+def placed(pipeline: Pipeline, placement: Where, seed: int = 7, **options: object) -> Placed:
+    async def run() -> Placed:
+        with anyio.fail_after(60):
+            return await run_placed(pipeline, placement, seed=seed, **options)  # type: ignore[arg-type]
+
+    return anyio.run(run)
+
+
+def test_a_pipeline_has_the_same_digest_in_one_process_in_those_it_declares_and_in_one_for_each_daemon() -> None:
+    one = placed(asking(), "one", backends={"asking": "trio"})
+    assert set(one.channels) == {"out", "oracle", "oracle.replies", "Asker-out"}
+    assert placed(asking(), "declared", backends={"q": "trio"}).channels == one.channels
+    assert placed(asking(), "each", backends={"Oracle": "trio", "Slow": "trio"}) == one
+
+
+def test_another_seed_is_another_run() -> None:
+    assert placed(asking(), "declared", seed=8).digest != placed(asking(), "declared", seed=7).digest
+
+
+def test_a_failure_that_is_not_absorbed_ends_the_run_everywhere_and_is_told() -> None:
+    pipeline = Pipeline("failing")
+    ticker, fails = pipeline.add(Ticker, config={"count": 1_000_000_000}), pipeline.add(Fails)
+    pipeline.connect(ticker.out, fails.inp)
+    with pytest.raises(PipelineFailed, match="on purpose"):
+        placed(pipeline, "each")
+
+
+def test_daemons_that_wait_for_each_other_over_processes_are_a_deadlock() -> None:
+    pipeline = Pipeline("mute")
+    one, other = pipeline.add(Mute, name="one"), pipeline.add(Mute, name="other")
+    pipeline.connect(one.out, other.inp, name="there", keep="taken")
+    pipeline.connect(other.out, one.inp, name="back", keep="taken")
+    with pytest.raises(Deadlock, match=r"(?s)one waits to receive from channel 'back'.*other waits to receive"):
+        placed(pipeline, "each")
+
+
+def test_what_is_judged_by_one_clock_is_refused_over_many_processes() -> None:
+    pipeline = Pipeline("judged")
+    ticker, fails = pipeline.add(Ticker), pipeline.add(Fails)
+    pipeline.connect(ticker.out, fails.inp, stale_after=1.0)
+    with pytest.raises(PipelineFaulty, match="stale_after"):
+        placed(pipeline, "each")
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_every_daemon_has_a_place(placement: Where) -> None:
+    expected = {"one": {"asking"}, "declared": {"p", "q"}, "each": {"Ticker", "Asker", "Oracle", "Slow"}}
+    assert set(where_each_lives(asking().spec, placement).values()) == expected[placement]
+
+
+def test_another_placement_is_refused() -> None:
+    with pytest.raises(BadValue, match="placement"):
+        where_each_lives(asking().spec, "everywhere")  # type: ignore[arg-type]
