@@ -154,7 +154,8 @@ QUICK = Effort(
 
 
 def all_figures(effort: Effort) -> tuple[Figure, ...]:
-    in_process = (*_channels(effort), *_sleepers(effort), *_cycles(effort), *_imports(effort), *_deadlines(effort))
+    alone = (*_channels(effort), *_sleepers(effort), *_simulations(effort), *_cycles(effort))
+    in_process = (*alone, *_imports(effort), *_deadlines(effort))
     between = (*_one_way(effort), *_round_trips(effort), *_payloads(effort))
     whole = (*_pipelines(effort), *_observing(effort), *_shown(effort), *_journal(effort), *_leases(effort))
     return (*in_process, *between, *_growth(effort), *_many_channels(effort), *whole)
@@ -185,6 +186,27 @@ def _sleepers(effort: Effort) -> Iterator[Figure]:
                 geartrain=_work("sleep", "geartrain", runner, loop, effort),
                 peer=_work("sleep", PEER, "anyio.run", loop, effort),
                 wanted=RatioAtLeast(least),
+            )
+
+
+def _simulations(effort: Effort) -> Iterator[Figure]:
+    """Whole pipelines in virtual time with microsteps, in one process."""
+    for shape, what, unit, wanted in (
+        ("sleepers", "100 daemons that sleep: wake-ups", "/s", 50_000.0),
+        ("chain", "a chain of 40, maxsize 8: items handed on", "/s", 50_000.0),
+        ("meetings", "a chain of 40, rendezvous: items handed on", "/s", 50_000.0),
+        ("ring", "a ring of 100, maxsize 8: items handed on", "/s", 50_000.0),
+        ("control", "the control example: times real time", "x", 500.0),
+    ):
+        for loop in LOOPS:
+            yield Figure(
+                what=f"a simulation of {what}",
+                loop=loop,
+                unit=unit,
+                rounds=effort.cost_rounds,
+                geartrain=Job("simulations.py", (shape, loop, str(effort.seconds * 3))),
+                peer=None,
+                wanted=MedianAbove(wanted),
             )
 
 
