@@ -1,15 +1,19 @@
 """A pipeline in virtual time is the same run wherever its daemons live."""
 
+from pathlib import Path
 from typing import Literal
 
 import anyio
 import pytest
 
-from geartrain import Deadlock, Pipeline, PipelineFailed
-from geartrain.engine.simulated_placed import PLACEMENTS, Placed, run_placed, where_each_lives
+from geartrain import Deadlock, Pipeline, PipelineFailed, SimTime, run
+from geartrain.engine.sim_time import Simulated
+from geartrain.engine.simulated_placed import PLACEMENTS, run_placed, where_each_lives
 from geartrain.errors import BadValue, PipelineFaulty
+from geartrain.rules.trace import first_difference, taken_in
 from tests.walks.placed import Asker, Fails, Mute, Oracle, Slow, Ticker
 
+SEVEN = SimTime(seed=7)
 Where = Literal["one", "declared", "each"]
 
 
@@ -25,23 +29,35 @@ def asking() -> Pipeline:
     return pipeline
 
 
-def placed(pipeline: Pipeline, placement: Where, seed: int = 7, **options: object) -> Placed:
-    async def run() -> Placed:
+def placed(pipeline: Pipeline, placement: Where, time: SimTime = SEVEN, **options: object) -> Simulated:
+    async def within_a_minute() -> Simulated:
         with anyio.fail_after(60):
-            return await run_placed(pipeline, placement, seed=seed, **options)  # type: ignore[arg-type]
+            return await run_placed(pipeline, time, placement, **options)  # type: ignore[arg-type]
 
-    return anyio.run(run)
+    return anyio.run(within_a_minute)
 
 
 def test_a_pipeline_has_the_same_digest_in_one_process_in_those_it_declares_and_in_one_for_each_daemon() -> None:
-    one = placed(asking(), "one", backends={"asking": "trio"})
-    assert set(one.channels) == {"out", "oracle", "oracle.replies", "Asker-out"}
-    assert placed(asking(), "declared", backends={"q": "trio"}).channels == one.channels
-    assert placed(asking(), "each", backends={"Oracle": "trio", "Slow": "trio"}) == one
+    alone = run(asking(), clock=SEVEN)
+    assert placed(asking(), "one", backends={"asking": "trio"}).digest == alone.digest
+    declared = placed(asking(), "declared", backends={"q": "trio"})
+    each = placed(asking(), "each", backends={"Oracle": "trio", "Slow": "trio"})
+    for other in (declared, each):
+        assert (other.digest, other.taken, other.restarts) == (alone.digest, alone.taken, alone.restarts)
+    assert alone.restarts["Oracle"] > 0
+
+
+def test_a_run_that_is_stopped_when_time_is_up_is_the_same_too(tmp_path: Path) -> None:
+    traces = [tmp_path / "alone", tmp_path / "each"]
+    times = [SimTime(seed=7, run_for=3.3, trace=str(trace)) for trace in traces]
+    assert placed(asking(), "each", times[1]).digest == run(asking(), clock=times[0]).digest
+    alone, each = ([*taken_in(trace.read_bytes().splitlines()[1:], trace.name)] for trace in traces)
+    assert first_difference(alone, each) is None
+    assert len(each) > 10
 
 
 def test_another_seed_is_another_run() -> None:
-    assert placed(asking(), "declared", seed=8).digest != placed(asking(), "declared", seed=7).digest
+    assert placed(asking(), "declared", SimTime(seed=8)).digest != run(asking(), clock=SEVEN).digest
 
 
 def test_a_failure_that_is_not_absorbed_ends_the_run_everywhere_and_is_told() -> None:

@@ -60,7 +60,8 @@ def test_what_is_due_at_the_target_is_done_before_the_driver_arrives() -> None:
     barrier = Barrier("ab")
     orders = all_report(barrier, a=at(0, 0, due=5, until=5), b=at(0, 0, due=6, until=5))
     assert orders == {"a": Go(5, 0, (), 5)}
-    assert barrier.report("a", at(5, 0, due=6, until=5)) == {"a": Arrive(5, 0), "b": Arrive(5, 0)}
+    later = Arrive(5, 0, is_idle=False)
+    assert barrier.report("a", at(5, 0, due=6, until=5)) == {"a": later, "b": later}
 
 
 def test_the_driver_arrives_in_the_microstep_in_which_all_was_done() -> None:

@@ -43,7 +43,6 @@ from geartrain.rules.granted import Granted, GrantedMicrosteps
 from geartrain.rules.grants import Brief, Failed, Last, Quiet, brief_of, effects_of, encode, grant_of
 from geartrain.rules.microsteps import LIMIT, Microsteps
 from geartrain.rules.pipeline import Ack, Policy
-from geartrain.rules.timestep import Timeline
 from geartrain.rules.trace import Digest, Taken
 
 # After all that an end has said itself.
@@ -62,8 +61,9 @@ class GrantedClock(SimClock):
         return self.granted
 
     @property
-    def timeline(self) -> Timeline:
-        return self._timeline
+    def is_idle(self) -> bool:
+        """Whether nothing was due in any process when time was last let pass up to here."""
+        return self.granted.is_idle
 
     def _in_vain(self, turns: Turns) -> tuple[Waiting, ...]:
         return self.granted.in_vain

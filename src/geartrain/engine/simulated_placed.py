@@ -1,41 +1,41 @@
 """A pipeline in virtual time, its daemons in one process, in those it declares, or in one each: the same run.
 
-    run_placed(pipeline, "each")     a process for each place, with the pipeline as data
-        part                         in each of them: the daemons that are at home there
+    run_placed(pipeline, SimTime(), "each")     a process for each place, with the pipeline as data
+        part                                    in each of them: the daemons that are at home there
 
 The digest is put together from the hashes of the channels, each taken where the channel is read.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from geartrain.engine.in_process import InProcess
 from geartrain.engine.pipeline import Pipeline
+from geartrain.engine.sim_time import SimTime, Simulated
 from geartrain.engine.simulated_many import STALL_AFTER_S, Became, simulate_in_many
 from geartrain.engine.simulated_node import Outpost
+from geartrain.engine.simulation import Simulation, write_trace
 from geartrain.errors import Deadlock, Fault, Livelock, PipelineFailed, PipelineFaulty
 from geartrain.rules.checks import one_of
-from geartrain.rules.grants import Brief
+from geartrain.rules.grants import Brief, encode
 from geartrain.rules.pipeline import Backend, PipelineSpec
 from geartrain.rules.system import unobserved
-from geartrain.rules.trace import digest_of
+from geartrain.rules.trace import Head, digest_of
 
 Placement = Literal["one", "declared", "each"]
 PLACEMENTS: tuple[Placement, ...] = ("one", "declared", "each")
 
 
-class Placed(Struct, frozen=True):
-    """How a run went: its digest, and the hash of each channel it is made of."""
+class Part(Struct, frozen=True):
+    """What one process has of a run: the hashes of the channels it reads, and its outcome, whose digest is of these."""
 
-    digest: str
-    channels: Mapping[str, bytes]
-    # Who was killed from outside; then the digest says nothing.
-    killed: tuple[str, ...] = ()
+    channels: dict[str, bytes]
+    outcome: Simulated
 
 
 def where_each_lives(spec: PipelineSpec, placement: Placement) -> Mapping[str, str]:
@@ -48,48 +48,74 @@ def where_each_lives(spec: PipelineSpec, placement: Placement) -> Mapping[str, s
 
 async def run_placed(
     pipeline: Pipeline,
+    time: SimTime,
     placement: Placement = "declared",
     *,
-    seed: int = 0,
     backends: Mapping[str, Backend] | None = None,
     stall_after_s: float = STALL_AFTER_S,
-) -> Placed:
-    """Run it until nothing is left to do. `backends` are the loops of those processes that have another one."""
+) -> Simulated:
+    """Simulate it, as `Pipeline.run(clock=time)` does in one process, which has the same digest.
+
+    `backends` are the loops of those processes that have another one than the pipeline. Who is not quiet within
+    `stall_after_s` of real time is named with its stack.
+    """
     pipeline.checked()
     spec = unobserved(pipeline.whole)
     where = where_each_lives(spec, placement)
     if unfit := _unfit(spec, where):
         raise PipelineFaulty(unfit)
     folder = None if pipeline.folder is None else str(pipeline.folder)
-    data = msgspec.msgpack.encode(pipeline.spec)
+    arguments = (encode(pipeline.spec), folder, where, encode(replace(time, trace=None)), time.trace is not None)
     briefs = [
         Brief(
             process=process,
             main="geartrain.engine.simulated_placed:part",
-            arguments=(data, folder, where),
+            arguments=arguments,
             backend=(backends or {}).get(process, spec.backend),
-            seed=seed,
+            seed=time.seed,
+            limit=time.livelock_after,
             path=tuple(sys.path),
         )
         for process in sorted(set(where.values()))
     ]
     became = await simulate_in_many(briefs, stall_after_s=stall_after_s, one_fails_all=True)
-    for its in became.values():
+    for process, its in became.items():
         if its.error is not None:
             raise _failure(its)
-    channels = {name: part for its in became.values() for name, part in (its.result or {}).items()}
-    return Placed(digest_of(channels), channels, tuple(name for name, its in became.items() if its.was_killed))
+        if its.was_killed:
+            raise PipelineFailed(f"process {process!r} was killed from outside: what came of the run says nothing")
+    return _together(spec, time, [msgspec.convert(became[brief.process].result, Part) for brief in briefs])
 
 
-async def part(outpost: Outpost, data: bytes, folder: str | None, where: dict[str, str]) -> Mapping[str, bytes]:
-    """What this process has of the run; the hashes of the channels that are read here."""
+async def part(
+    outpost: Outpost, data: bytes, folder: str | None, where: dict[str, str], time: bytes, keeps_events: bool
+) -> Part:
+    """What this process has of the run."""
     outpost.where = where
     spec = msgspec.msgpack.decode(data, type=PipelineSpec)
     pipeline = Pipeline.from_spec(spec, None if folder is None else Path(folder))
-    here = InProcess(pipeline, outpost.clock, record=outpost.record, outpost=outpost)
+    sim_time = msgspec.msgpack.decode(time, type=SimTime)
+    here = Simulation(pipeline, sim_time, clock=outpost.clock, outpost=outpost)
+    here.events = [] if keeps_events else None
     outpost.living = here.living
-    await here.live_in_virtual_time(outpost.clock)
-    return outpost.digest.channels()
+    await here.live()
+    return Part(here.channels(), here.outcome())
+
+
+def _together(spec: PipelineSpec, time: SimTime, parts: Sequence[Part]) -> Simulated:
+    outcomes = [part.outcome for part in parts]
+    if time.trace is not None:
+        # Of one instant any order will do: whoever compares traces sorts it.
+        events = sorted(taken for its in outcomes for taken in its.events)
+        write_trace(time.trace, Head(pipeline=spec.name, seed=time.seed), events)
+    return Simulated(
+        digest=digest_of({name: its for part in parts for name, its in part.channels.items()}),
+        seed=time.seed,
+        passed_ns=max(its.passed_ns for its in outcomes),
+        taken=sum(its.taken for its in outcomes),
+        restarts={name: count for its in outcomes for name, count in its.restarts.items()},
+        failures=tuple(failure for its in outcomes for failure in its.failures),
+    )
 
 
 def _unfit(spec: PipelineSpec, where: Mapping[str, str]) -> tuple[Fault, ...]:

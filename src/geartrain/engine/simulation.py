@@ -7,6 +7,7 @@ from the seed. What was taken from each channel, and when, goes into the digest,
 """
 
 import logging
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import BinaryIO
 
@@ -16,6 +17,7 @@ from geartrain.engine.in_process import InProcess
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Watcher
 from geartrain.engine.sim_time import SimTime, Simulated
+from geartrain.engine.simulated_node import Outpost
 from geartrain.errors import BadValue
 from geartrain.ports.clock import SimClock
 from geartrain.rules.trace import Digest, Head, Taken, digest_of, line_of
@@ -25,16 +27,24 @@ class Simulation(InProcess):
     """One simulated run. Made where it is to live, on a running loop."""
 
     def __init__(
-        self, pipeline: Pipeline, time: SimTime, watcher: Watcher | None = None, clock: SimClock | None = None
+        self,
+        pipeline: Pipeline,
+        time: SimTime,
+        watcher: Watcher | None = None,
+        clock: SimClock | None = None,
+        outpost: Outpost | None = None,
     ) -> None:
-        """`clock` is what `time.new_clock()` has made, where somebody else needs it too."""
+        """`clock` is what `time.new_clock()` has made, where somebody else needs it too.
+
+        `outpost` is for one process of several, whose clock is from there.
+        """
         self.clock = clock or time.new_clock()
         self.events: list[Taken] | None = None
         self._time = time
         self._digest = Digest()
         self._taken = 0
         self._trace: BinaryIO | None = None
-        super().__init__(pipeline, self.clock, watcher, self._record)
+        super().__init__(pipeline, self.clock, watcher, self._record, outpost)
 
     async def live(self) -> None:
         """Until every daemon has returned, or time is up. `outcome` tells what has come of it, also when it failed."""
@@ -45,6 +55,10 @@ class Simulation(InProcess):
                 self._trace.write(msgspec.json.encode(head) + b"\n")
             await self.live_in_virtual_time(self.clock, self._time.run_for)
 
+    def channels(self) -> dict[str, bytes]:
+        """The hash of each channel that is read in this process."""
+        return self._digest.channels()
+
     def outcome(self) -> Simulated:
         """What has come of the run so far."""
         return Simulated(
@@ -52,7 +66,11 @@ class Simulation(InProcess):
             seed=self._time.seed,
             passed_ns=self.clock.now_ns(),
             taken=self._taken,
-            restarts={standing.daemon: standing.restarts for standing in self.roll.standings()},
+            restarts={
+                standing.daemon: standing.restarts
+                for standing in self.roll.standings()
+                if standing.daemon in self._places
+            },
             failures=tuple(self.reports),
             events=tuple(self.events or ()),
         )
@@ -85,6 +103,13 @@ class Stamp(logging.Filter):
         t_ns, record.sim_k = self._clock.instant
         record.sim_t = t_ns / 1e9
         return True
+
+
+def write_trace(path: str, head: Head, events: Iterable[Taken]) -> None:
+    """A whole trace at once."""
+    with _opened(path) as file:
+        file.write(msgspec.json.encode(head) + b"\n")
+        file.writelines(line_of(taken) + b"\n" for taken in events)
 
 
 def _opened(path: str) -> BinaryIO:

@@ -58,6 +58,8 @@ class Arrive(Struct, frozen=True, array_like=True, tag="arrive"):
     t_ns: int
     k: int
     in_vain: tuple[Waiting, ...] = ()
+    # Whether nothing is due anywhere, whenever that would be.
+    is_idle: bool = True
 
 
 class Tell(Struct, frozen=True, array_like=True, tag="tell"):
@@ -162,8 +164,9 @@ class Barrier:
         elif until_ns > self.t_ns:
             self._move_to(until_ns, 0)
         in_vain = self._in_vain() if until_ns == NEVER else ()
+        is_idle = all(self._due_of(name) == NEVER for name in self._stand)
         return {
-            name: Arrive(self.t_ns, self.k, in_vain)
+            name: Arrive(self.t_ns, self.k, in_vain, is_idle)
             for name, stand in self._stand.items()
             if until_ns == NEVER or (stand.is_driven and stand.until_ns == until_ns)
         }

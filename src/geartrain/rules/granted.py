@@ -44,7 +44,9 @@ class GrantedMicrosteps(Microsteps):
 
     def __init__(self, timeline: Timeline, outside: Outside, limit: int = LIMIT) -> None:
         super().__init__(timeline, limit)
+        # How things stood everywhere when the driver last arrived.
         self.in_vain: tuple[Waiting, ...] = ()
+        self.is_idle = False
         self._outside = outside
         self._said: dict[str, list[Effect]] = {}
         self._ears: dict[tuple[str, int], Apply] = {}
@@ -97,10 +99,10 @@ class GrantedMicrosteps(Microsteps):
                 case Vain(t_ns, k):
                     self._stand_at(t_ns, k)
                     return self._arrive_in_vain()
-                case Arrive(t_ns, k, in_vain):
+                case Arrive(t_ns, k, in_vain, is_idle):
                     self._stand_at(t_ns, k)
                     self._horizon_ns = t_ns
-                    self.in_vain = in_vain
+                    self.in_vain, self.is_idle = in_vain, is_idle
                     return self._arrive()
 
     def _goes_on_alone(self) -> bool:
