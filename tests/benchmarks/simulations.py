@@ -22,13 +22,14 @@ from geartrain import Context, Pipeline, ReceiveStream, SendStream, SimTime, dae
 Loop = Literal["asyncio", "trio"]
 
 SLEEPERS = 100
+SLEEPS = 500
 STAGES = 40
 MEMBERS = 100
 
 
 @daemon
 async def sleeper(ctx: Context) -> None:
-    for _ in range(100):
+    for _ in range(SLEEPS):
         await ctx.clock.sleep(1)
 
 
@@ -66,10 +67,10 @@ def sleepers(loop: Loop) -> tuple[Pipeline, SimTime, int]:
     p = Pipeline("sleepers", loop)
     for number in range(SLEEPERS):
         p.add(sleeper, name=f"s{number}")
-    return p, SimTime(), SLEEPERS * 100
+    return p, SimTime(), SLEEPERS * SLEEPS
 
 
-def chain(loop: Loop, maxsize: int = 8, items: int = 100) -> tuple[Pipeline, SimTime, int]:
+def chain(loop: Loop, maxsize: int = 8, items: int = 1000) -> tuple[Pipeline, SimTime, int]:
     p = Pipeline("chain", loop)
     p.add(source, name="source", config={"items": items})
     names = [f"stage{number}" for number in range(STAGES - 2)]
@@ -84,7 +85,7 @@ def chain(loop: Loop, maxsize: int = 8, items: int = 100) -> tuple[Pipeline, Sim
 def ring(loop: Loop) -> tuple[Pipeline, SimTime, int]:
     p = Pipeline("ring", loop)
     for number in range(MEMBERS):
-        p.add(member, name=f"m{number}", config={"first": number == 0, "rounds": 10})
+        p.add(member, name=f"m{number}", config={"first": number == 0, "rounds": 100})
     for number in range(MEMBERS):
         keep: Any = "taken" if number == 0 else "stable"
         to = f"m{(number + 1) % MEMBERS}"
