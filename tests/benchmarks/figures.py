@@ -154,7 +154,13 @@ QUICK = Effort(
 
 
 def all_figures(effort: Effort) -> tuple[Figure, ...]:
-    alone = (*_channels(effort), *_sleepers(effort), *_simulations(effort), *_cycles(effort))
+    alone = (
+        *_channels(effort),
+        *_sleepers(effort),
+        *_simulations(effort),
+        *_simulations_across(effort),
+        *_cycles(effort),
+    )
     in_process = (*alone, *_imports(effort), *_deadlines(effort))
     between = (*_one_way(effort), *_round_trips(effort), *_payloads(effort))
     whole = (*_pipelines(effort), *_observing(effort), *_shown(effort), *_journal(effort), *_leases(effort))
@@ -205,6 +211,21 @@ def _simulations(effort: Effort) -> Iterator[Figure]:
                 unit=unit,
                 rounds=effort.cost_rounds,
                 geartrain=Job("simulations.py", (shape, loop, str(effort.seconds * 3))),
+                peer=None,
+                wanted=MedianAbove(wanted),
+            )
+
+
+def _simulations_across(effort: Effort) -> Iterator[Figure]:
+    """Virtual time over many processes, all of them active in every microstep."""
+    for processes, wanted in ((2, 4_000.0), (4, 3_000.0)):
+        for loop in LOOPS:
+            yield Figure(
+                what=f"virtual time over {processes} processes, all active: microsteps",
+                loop=loop,
+                unit="/s",
+                rounds=effort.cost_rounds,
+                geartrain=Job("simulations_across.py", (str(processes), loop, str(effort.seconds * 3))),
                 peer=None,
                 wanted=MedianAbove(wanted),
             )
