@@ -5,11 +5,13 @@ from typing import Literal
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from geartrain import Deadlock, Pipeline, PipelineFailed, SimTime, run
-from geartrain.engine.sim_time import Simulated
-from geartrain.engine.simulated_placed import PLACEMENTS, run_placed, where_each_lives
+from geartrain.engine.sim_time import PLACEMENTS, Simulated
+from geartrain.engine.simulated_placed import run_placed, where_each_lives
 from geartrain.errors import BadValue, PipelineFaulty
+from geartrain.rules.pipeline import Backend
 from geartrain.rules.trace import first_difference, taken_in
 from tests.walks.placed import Asker, Fails, Mute, Oracle, Slow, Ticker
 
@@ -29,19 +31,19 @@ def asking() -> Pipeline:
     return pipeline
 
 
-def placed(pipeline: Pipeline, placement: Where, time: SimTime = SEVEN, **options: object) -> Simulated:
+def placed(pipeline: Pipeline, placement: Where, time: SimTime = SEVEN, **backends: Backend) -> Simulated:
     async def within_a_minute() -> Simulated:
         with anyio.fail_after(60):
-            return await run_placed(pipeline, time, placement, **options)  # type: ignore[arg-type]
+            return await run_placed(pipeline, replace(time, placement=placement), backends=backends)
 
     return anyio.run(within_a_minute)
 
 
 def test_a_pipeline_has_the_same_digest_in_one_process_in_those_it_declares_and_in_one_for_each_daemon() -> None:
     alone = run(asking(), clock=SEVEN)
-    assert placed(asking(), "one", backends={"asking": "trio"}).digest == alone.digest
-    declared = placed(asking(), "declared", backends={"q": "trio"})
-    each = placed(asking(), "each", backends={"Oracle": "trio", "Slow": "trio"})
+    assert placed(asking(), "one", asking="trio").digest == alone.digest
+    declared = placed(asking(), "declared", q="trio")
+    each = placed(asking(), "each", Oracle="trio", Slow="trio")
     for other in (declared, each):
         assert (other.digest, other.taken, other.restarts) == (alone.digest, alone.taken, alone.restarts)
     assert alone.restarts["Oracle"] > 0
@@ -54,6 +56,10 @@ def test_a_run_that_is_stopped_when_time_is_up_is_the_same_too(tmp_path: Path) -
     alone, each = ([*taken_in(trace.read_bytes().splitlines()[1:], trace.name)] for trace in traces)
     assert first_difference(alone, each) is None
     assert len(each) > 10
+
+
+def test_run_takes_the_placement_from_its_time() -> None:
+    assert run(asking(), clock=replace(SEVEN, placement="declared")).digest == run(asking(), clock=SEVEN).digest
 
 
 def test_another_seed_is_another_run() -> None:
@@ -73,7 +79,7 @@ def test_daemons_that_wait_for_each_other_over_processes_are_a_deadlock() -> Non
     one, other = pipeline.add(Mute, name="one"), pipeline.add(Mute, name="other")
     pipeline.connect(one.out, other.inp, name="there", keep="taken")
     pipeline.connect(other.out, one.inp, name="back", keep="taken")
-    with pytest.raises(Deadlock, match=r"(?s)one waits to receive from channel 'back'.*other waits to receive"):
+    with pytest.raises(Deadlock, match=r"(?s)one waits to receive from channel 'back', written by other.*other waits"):
         placed(pipeline, "each")
 
 

@@ -288,9 +288,11 @@ def test_what_is_logged_bears_the_instant(loop: Loop, caplog: pytest.LogCaptureF
         ({"run_for": -1.0}, "run_for must be finite and not negative"),
         ({"run_for": float("inf")}, "run_for must be finite and not negative"),
         ({"livelock_after": 0}, "livelock_after"),
+        ({"placement": "everywhere"}, "SimTime placement"),
+        ({"stall_after": 0.0}, "stall_after must be more than 0"),
     ],
 )
-def test_what_no_run_can_be_given_is_refused(given: dict[str, float], said: str) -> None:
+def test_what_no_run_can_be_given_is_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(BadValue, match=said):
         SimTime(**given)  # type: ignore[arg-type]
 

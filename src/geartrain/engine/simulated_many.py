@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 
+from geartrain.engine.sim_time import STALL_AFTER_S
 from geartrain.errors import ProcessFailed
 from geartrain.ports.line import Line, pair
 from geartrain.ports.process import Command, Process, Processes, RealProcesses
@@ -27,9 +28,6 @@ from geartrain.ports.stacks import Stacks
 from geartrain.rules.barrier import Barrier, Go, Orders
 from geartrain.rules.grants import Brief, Failed, Grant, Quiet, encode, word_of
 from geartrain.rules.microsteps import LIMIT
-
-# So long, in real time, a process may act in one microstep.
-STALL_AFTER_S = 30.0
 
 # A process that has said its last is left so much time to end by itself.
 _GRACE_S = 2.0

@@ -1,7 +1,7 @@
 """A pipeline in virtual time, its daemons in one process, in those it declares, or in one each: the same run.
 
-    run_placed(pipeline, SimTime(), "each")     a process for each place, with the pipeline as data
-        part                                    in each of them: the daemons that are at home there
+    run_placed(pipeline, SimTime(placement="each"))     a process for each place, with the pipeline as data
+        part                                            in each of them: the daemons that are at home there
 
 The digest is put together from the hashes of the channels, each taken where the channel is read.
 """
@@ -9,15 +9,15 @@ The digest is put together from the hashes of the channels, each taken where the
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from geartrain.engine.pipeline import Pipeline
-from geartrain.engine.sim_time import SimTime, Simulated
-from geartrain.engine.simulated_many import STALL_AFTER_S, Became, simulate_in_many
+from geartrain.engine.sim_time import PLACEMENTS, Placement, SimTime, Simulated
+from geartrain.engine.simulated_many import Became, simulate_in_many
 from geartrain.engine.simulated_node import Outpost
 from geartrain.engine.simulation import Simulation, write_trace
 from geartrain.errors import Deadlock, Fault, Livelock, PipelineFailed, PipelineFaulty
@@ -26,9 +26,6 @@ from geartrain.rules.grants import Brief, encode
 from geartrain.rules.pipeline import Backend, PipelineSpec
 from geartrain.rules.system import unobserved
 from geartrain.rules.trace import Head, digest_of
-
-Placement = Literal["one", "declared", "each"]
-PLACEMENTS: tuple[Placement, ...] = ("one", "declared", "each")
 
 
 class Part(Struct, frozen=True):
@@ -49,19 +46,13 @@ def where_each_lives(spec: PipelineSpec, placement: Placement) -> Mapping[str, s
 async def run_placed(
     pipeline: Pipeline,
     time: SimTime,
-    placement: Placement = "declared",
     *,
     backends: Mapping[str, Backend] | None = None,
-    stall_after_s: float = STALL_AFTER_S,
 ) -> Simulated:
-    """Simulate it, as `Pipeline.run(clock=time)` does in one process, which has the same digest.
-
-    `backends` are the loops of those processes that have another one than the pipeline. Who is not quiet within
-    `stall_after_s` of real time is named with its stack.
-    """
+    """Simulate it, in processes of its own. `backends` are the loops of those that have another one than it says."""
     pipeline.checked()
     spec = unobserved(pipeline.whole)
-    where = where_each_lives(spec, placement)
+    where = where_each_lives(spec, time.placement)
     if unfit := _unfit(spec, where):
         raise PipelineFaulty(unfit)
     folder = None if pipeline.folder is None else str(pipeline.folder)
@@ -78,7 +69,7 @@ async def run_placed(
         )
         for process in sorted(set(where.values()))
     ]
-    became = await simulate_in_many(briefs, stall_after_s=stall_after_s, one_fails_all=True)
+    became = await simulate_in_many(briefs, stall_after_s=time.stall_after, one_fails_all=True)
     for process, its in became.items():
         if its.error is not None:
             raise _failure(its)

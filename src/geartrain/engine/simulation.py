@@ -86,7 +86,11 @@ class Simulation(InProcess):
 
 
 async def simulated(pipeline: Pipeline, time: SimTime) -> Simulated:
-    """Run it in virtual time on the running loop."""
+    """Run it in virtual time: on the running loop, or in processes of its own, as `time` says."""
+    if time.placement != "one":
+        from geartrain.engine.simulated_placed import run_placed  # who simulates in one process starts no other
+
+        return await run_placed(pipeline, time)
     simulation = Simulation(pipeline, time)
     await simulation.live()
     return simulation.outcome()

@@ -196,7 +196,7 @@ class Barrier:
         return min(stand.due_ns, stand.until_ns) if stand.is_driven else NEVER
 
     def _in_vain(self) -> tuple[Waiting, ...]:
-        stands = self._stand.values()
+        stands = [self._stand[name] for name in sorted(self._stand)]
         return stuck(
             (wait for stand in stands for wait in stand.waits or ()), {name for stand in stands for name in stand.alive}
         )
