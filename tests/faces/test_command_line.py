@@ -260,9 +260,10 @@ def test_a_run_in_one_process_stops_when_its_time_is_over_and_fails_with_1(told:
 
 def test_a_simulated_run_says_its_digest_last_and_it_is_the_same_on_either_loop(told: Told, tmp_path: Path) -> None:
     digests = set()
-    for loop in ("asyncio", "trio"):
+    for loop, placement in (("asyncio", "one"), ("trio", "one"), ("trio", "each")):
         trace = str(tmp_path / loop)
-        found = told("run", COUNTING, *FIVE, "--sim", "--seed", "7", "--trace", trace, "--backend", loop)
+        words = ("--sim", "--seed", "7", "--trace", trace, "--backend", loop, "--placement", placement)
+        found = told("run", COUNTING, *FIVE, *words)
         assert found.returncode == 0, found.stderr
         digests.add(found.stdout.splitlines()[-1])
         assert re.fullmatch(r"digest [0-9a-f]{64}", max(digests))
@@ -294,7 +295,7 @@ def test_a_simulated_run_that_fails_says_its_digest_too(told: Told) -> None:
     assert found.stdout.splitlines()[-1].startswith("digest ")
 
 
-@pytest.mark.parametrize("words", [("--seed", "1"), ("--trace", "file")])
+@pytest.mark.parametrize("words", [("--seed", "1"), ("--trace", "file"), ("--placement", "each")])
 def test_what_is_of_simulated_runs_only_is_refused_of_others(told: Told, words: tuple[str, str]) -> None:
     found = told("run", COUNTING, *words)
     assert found.returncode == 2

@@ -546,14 +546,14 @@ def run(pipeline: Pipeline, *, in_process: bool = False, clock: Clock | SimTime 
     """
     _check_run(in_process=in_process, clock=clock)
     backend = pipeline.spec.backend
-    if isinstance(clock, SimTime):
+    if isinstance(clock, SimTime) and clock.placement == "one":
         return simulate(partial(pipeline.run, clock=clock), backend=backend)
     if isinstance(clock, SimClock):
         from geartrain.engine.in_process import InProcess
 
         simulate(InProcess(pipeline, clock).live_in_virtual_time, clock, backend=backend)
     else:
-        anyio.run(partial(pipeline.run, in_process=in_process, clock=clock), backend=backend)
+        return anyio.run(partial(pipeline.run, in_process=in_process, clock=clock), backend=backend)
     return None
 
 

@@ -36,7 +36,7 @@ from geartrain.engine.control import (
 )
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing
-from geartrain.engine.sim_time import SimTime
+from geartrain.engine.sim_time import PLACEMENTS, Placement, SimTime
 from geartrain.errors import (
     BadValue,
     EtcdAway,
@@ -324,6 +324,8 @@ def new(folder: Path) -> None:
 )
 @click.option("--trace", metavar="FILE", type=click.Path(dir_okay=False),
               help="Write what was taken from channels in a simulated run.")  # fmt: skip
+@click.option("--placement", type=click.Choice(PLACEMENTS),
+              help="Simulate in one process, those declared, or one for each daemon: the same run.")  # fmt: skip
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -338,6 +340,7 @@ def run(
     is_simulated: bool,
     seed: int | None,
     trace: str | None,
+    placement: Placement | None,
 ) -> NoReturn:
     """Run a pipeline until all its daemons have returned, or Ctrl-C.
 
@@ -345,16 +348,17 @@ def run(
 
     Example: geartrain run vision.toml --for 10s
     """
-    if not is_simulated and (seed is not None or trace is not None):
-        raise click.UsageError(f"{'--seed' if seed is not None else '--trace'} is for simulated runs: add --sim")
-    sim = SimTime(seed=seed or 0, run_for=run_for_s, trace=trace) if is_simulated else None
+    for option, given in (("--seed", seed), ("--trace", trace), ("--placement", placement)):
+        if given is not None and not is_simulated:
+            raise click.UsageError(f"{option} is for simulated runs: add --sim")
+    sim = SimTime(seed=seed or 0, run_for=run_for_s, trace=trace, placement=placement or "one")
     if backend is not None:
         overrides = (*overrides, f"pipeline.backend={backend}")
     if observe is not None:
         overrides = (*overrides, f'pipeline.observe="{observe}"')
     order = RunOrder(target=target, overrides=overrides, run_for_s=run_for_s, grace_s=grace_s, verbose=ctx.obj,
                      log_level=None if log_level is None else log_level.upper(), in_process=in_process,
-                     sim=sim)  # fmt: skip
+                     sim=sim if is_simulated else None)  # fmt: skip
     supervisor = (sys.executable, "-m", "geartrain.faces.supervise", msgspec.json.encode(order).decode())
     # A signal that comes while the guard starts is kept for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)

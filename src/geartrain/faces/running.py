@@ -23,10 +23,20 @@ from geartrain.engine.launcher import Launcher
 from geartrain.engine.pipeline import Pipeline
 from geartrain.engine.roll import Standing, Stream, Watcher
 from geartrain.engine.signal import Signal
-from geartrain.engine.sim_time import SimTime
+from geartrain.engine.sim_time import SimTime, Simulated
 from geartrain.engine.simulate import simulate
+from geartrain.engine.simulated_placed import run_placed
 from geartrain.engine.simulation import Simulation, Stamp
-from geartrain.errors import CannotLoad, Deadlock, Fault, GeartrainError, Livelock, PipelineFailed, PipelineFaulty
+from geartrain.errors import (
+    CannotLoad,
+    Deadlock,
+    Fault,
+    GeartrainError,
+    Livelock,
+    PipelineFailed,
+    PipelineFaulty,
+    ProcessFailed,
+)
 from geartrain.faces.looks import Printer
 from geartrain.faces.status import StatusLine, in_short
 from geartrain.faces.supervise import STOPS
@@ -232,9 +242,42 @@ async def live_simulated(order: RunOrder, pipeline: Pipeline) -> int:
             running = Running(simulation, follower, order.grace_s, tasks)
             code = await _until_over(order, simulation, running, follower, signals, tasks)
         done = simulation.outcome()
-        follower.say(f"{done.passed_ns / 1e9:g} s of virtual time have passed in {running.elapsed_s:.3g} s")
+        follower.say(_passed(done, running.elapsed_s))
     sys.stdout.write(f"digest {done.digest}\n")
     return code
+
+
+async def live_placed(order: RunOrder, pipeline: Pipeline) -> int:
+    """In virtual time in many processes. A signal cuts it short: they can only be ended together."""
+    assert order.sim is not None
+    began_s = time.monotonic()
+    cut_by: list[int] = []
+    with heard() as signals:
+        follower = _told(pipeline, StatusLine(sys.stderr), order.log_level)
+        async with anyio.create_task_group() as tasks:
+
+            async def cut_short() -> None:
+                cut_by.append(await anext(signals))
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(cut_short)
+            try:
+                done = await run_placed(pipeline, order.sim)
+            except (PipelineFailed, Deadlock, Livelock, ProcessFailed) as error:
+                follower.say(f"the run has failed: {error}")
+                tasks.cancel_scope.cancel()
+                return FAILED
+            tasks.cancel_scope.cancel()
+    if cut_by:
+        follower.say(f"{signal_name(cut_by[0])}: the simulation is cut short, and has no digest")
+        return BY_SIGNAL + cut_by[0]
+    follower.say(_passed(done, time.monotonic() - began_s))
+    sys.stdout.write(f"digest {done.digest}\n")
+    return 0
+
+
+def _passed(done: Simulated, took_s: float) -> str:
+    return f"{done.passed_ns / 1e9:g} s of virtual time have passed in {took_s:.3g} s"
 
 
 async def _until_over(
@@ -310,6 +353,8 @@ def main(text: str) -> int:
     try:
         if order.sim is not None:
             pipeline = pipeline_of(order.target, order.overrides)
+            if order.sim.placement != "one":
+                return anyio.run(live_placed, order, pipeline)
             return simulate(live_simulated, order, pipeline, backend=pipeline.spec.backend)
         if order.in_process:
             pipeline = pipeline_of(order.target, order.overrides)

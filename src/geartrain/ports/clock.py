@@ -246,7 +246,7 @@ class SimClock:
         """
         turns = await self._drive(None)
         if in_vain := self._in_vain(turns):
-            lines = "".join(f"\n  {wait.who} {wait.what}" for wait in in_vain)
+            lines = "".join(f"\n  {wait.who} {wait.what}" for wait in sorted(in_vain, key=lambda wait: wait.who))
             raise Deadlock(f"at t={self.now():g} s nothing is left to do, yet these daemons wait in vain:{lines}")
 
     async def _drive(self, until_ns: int | None) -> Turns:
