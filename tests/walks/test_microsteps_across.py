@@ -1,7 +1,10 @@
 """Virtual time over many processes: a net gives the same wherever its daemons live, and on whichever loops."""
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geartrain import SimClock, simulate
+from geartrain import SimClock, SimTime, simulate
+from geartrain import run as simulated_run
 from geartrain.engine.simulated_many import Became, simulate_in_many
 from geartrain.errors import ProcessFailed
 from geartrain.rules.grants import Brief
 from geartrain.rules.trace import digest_of
-from tests.walks.nets import Edge, Net, Step
+from tests.walks.nets import ROUNDS, Edge, Net, Step
 from tests.walks.spread import together, whole
 from tests.walks.test_microsteps import nets
 
@@ -76,6 +80,31 @@ def test_nets_give_the_same_in_one_process_in_two_and_in_one_for_each_daemon(som
 def test_eight_hundred_nets_give_the_same_in_one_process_in_two_and_in_one_for_each_daemon(some: list[Net]) -> None:
     two, three = ["p", "q"], ["q", "q", "p", "r"]
     check_nets(some, [(["p"], ASYNCIO), (two, ASYNCIO), (three, TRIO), (EACH, ASYNCIO), (EACH, TRIO), (EACH, MIXED)])
+
+
+def test_a_message_of_time_t_goes_through_forty_stages_in_two_processes_before_anybody_sees_the_next() -> None:
+    stages, repeats = 40, 3
+    edges = [Edge(number, number + 1, number % 2) for number in range(stages)]
+    source, forward = [SLEEP, Step("send")] * repeats, [Step("receive"), Step("send")] * repeats
+    chain = Net(edges, [source, *[forward] * (stages - 1), [Step("receive")] * repeats])
+    # Neighbours are never in the same process, so each step is heard over there.
+    check_nets([chain], [(["p", "q"], MIXED)])
+    became = run("spread:part", ["p", "q"], msgspec.to_builtins([chain]), ["p", "q"])
+    taken = Counter(record[1] for its in became.values() for record in its.result[0][1])
+    assert set(taken.values()) == {stages}
+    assert len(taken) == repeats * ROUNDS
+
+
+def test_the_control_example_is_the_same_run_in_one_process_and_in_those_it_declares(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+        make = import_module("control").pipeline
+        one, declared = (
+            simulated_run(make("asyncio", 5, tmp_path / placement), clock=SimTime(seed=3, placement=placement))
+            for placement in ("one", "declared")
+        )
+    assert (one.digest, one.taken) == (declared.digest, declared.taken)
+    assert one.taken > 100
 
 
 # -- the digest ------------------------------------------------------------------------------------------------------
