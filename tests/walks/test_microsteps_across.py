@@ -68,7 +68,7 @@ def check_nets(some: Sequence[Net], wheres: Sequence[tuple[Sequence[str], Sequen
 EACH = ["p0", "p1", "p2", "p3", "p4"]
 
 
-@settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(nets(), min_size=10, max_size=10))
 def test_nets_give_the_same_in_one_process_in_two_and_in_one_for_each_daemon(some: list[Net]) -> None:
     check_nets(some, [(["p", "q"], MIXED), (EACH, MIXED)])
