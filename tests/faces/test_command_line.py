@@ -315,6 +315,19 @@ def test_a_sweep_names_the_seed_that_breaks_something_and_the_line_that_repeats_
     assert "seeds '9..1' are none" in refused.stderr
 
 
+def test_a_trace_that_cannot_be_written_is_told_in_one_sentence(told: Told, tmp_path: Path) -> None:
+    found = told("run", COUNTING, "--sim", "--trace", str(tmp_path / "nowhere" / "trace"))
+    assert found.returncode == 2
+    assert "the trace cannot be written to" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_a_simulated_run_cannot_be_observed_and_says_so(told: Told) -> None:
+    found = told("run", COUNTING, "--sim", "--observe")
+    assert found.returncode == 2
+    assert "leave out --observe or --sim" in found.stderr
+
+
 # -- signals --------------------------------------------------------------------------------------------------------
 
 
@@ -331,6 +344,17 @@ def test_the_first_signal_stops_in_order(number: int, running: Running, place: P
     assert "geartrain: stopping; waiting for source, sink" in said
     assert "sink   | on_stop" in said
     assert list((place / "RUNTIME_DIR" / "geartrain").iterdir()) == []
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_signal_stops_a_simulated_run_that_would_never_end(loop: str, running: Running) -> None:
+    with running(COUNTING, "--sim", "--backend", loop) as live:
+        live.until(*READY)
+        live.signal(signal.SIGINT)
+        code, said = live.ends()
+    assert code == 0
+    assert "geartrain: stopping; waiting for source, sink" in said
+    assert said.splitlines()[-1].startswith("digest ")
 
 
 def test_a_signal_during_the_start_stops_too(running: Running) -> None:

@@ -351,6 +351,8 @@ def run(
     for option, given in (("--seed", seed), ("--trace", trace), ("--placement", placement)):
         if given is not None and not is_simulated:
             raise click.UsageError(f"{option} is for simulated runs: add --sim")
+    if is_simulated and observe is not None:
+        raise click.UsageError("--observe shows runs in real time: leave out --observe or --sim")
     sim = SimTime(seed=seed or 0, run_for=run_for_s, trace=trace, placement=placement or "one")
     if backend is not None:
         overrides = (*overrides, f"pipeline.backend={backend}")

@@ -28,6 +28,7 @@ from geartrain.engine.simulate import simulate
 from geartrain.engine.simulated_placed import run_placed
 from geartrain.engine.simulation import Simulation, Stamp
 from geartrain.errors import (
+    BadValue,
     CannotLoad,
     Deadlock,
     Fault,
@@ -307,6 +308,10 @@ async def _outcome(run: Launcher | InProcess, running: Running, follower: Follow
         if isinstance(run, Launcher):
             _say_more(run, follower)
         return FAILED
+    except BadValue as error:
+        # A trace that cannot be written: nothing was begun.
+        follower.say(str(error))
+        return FAULTY
     except SystemExit as ended:
         follower.say(f"a daemon has ended the program: sys.exit({'' if ended.code is None else repr(ended.code)})")
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)

@@ -191,11 +191,17 @@ def checkpoint() -> Awaitable[None]:
     return _ROUND
 
 
+# After so many turns the loop looks at its own descriptor, by which signals come: a program that is never out of turns
+# could not be stopped else. To look each time would cost a system call for each turn.
+_TURNS_UNHEARD = 16
+
+
 class _QuietSelector(selectors.DefaultSelector):
     """A selector that lets the next waiter go on where the loop would sleep."""
 
     turns: Turns | None = None
     loop_time: LoopTime | None = None
+    _unheard = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if self.turns is None:
@@ -204,8 +210,11 @@ class _QuietSelector(selectors.DefaultSelector):
             self.turns.another_round()
             return super().select(timeout)
         # One descriptor is the loop's own. Of the others the real events go first.
-        if len(self.get_map()) > 1 and (events := super().select(0)):
-            return events
+        self._unheard += 1
+        if len(self.get_map()) > 1 or self._unheard >= _TURNS_UNHEARD:
+            self._unheard = 0
+            if events := super().select(0):
+                return events
         time = self.loop_time
         if time is None:
             return [] if self.turns.step() else super().select(timeout)
