@@ -65,7 +65,9 @@ async def test_a_plane_that_another_process_ticks_is_looked_at(anyio_backend: st
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_later, there.tick)
             await plane.changed(clock, plane.snapshot(clock.now_ns()))
-        await plane.changed(clock, plane.snapshot(clock.now_ns()))
+        # On a busy machine its budget may be over already.
+        if not (ticked := plane.snapshot(clock.now_ns())).stale:
+            await plane.changed(clock, ticked)
         assert plane.snapshot(clock.now_ns()).stale
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_later, there.end)
