@@ -309,7 +309,7 @@ def test_a_sweep_names_the_seed_that_breaks_something_and_the_line_that_repeats_
     seed, again = found.stdout.splitlines()[0].split(":")[0].split()[1], found.stdout.splitlines()[-1]
     assert again == f"again: geartrain {' '.join(words[:2])} --seeds {seed} {' '.join(words[2:])}"
     fine = told("sweep", "tests.faces.test_sweeping:game", "--seeds", "0..3")
-    assert (fine.returncode, fine.stdout) == (0, "4 seeds, 4 different runs, nothing broken\n")
+    assert (fine.returncode, fine.stdout) == (0, "seeds 0 to 3: 4 runs that differ, nothing broken\n")
     refused = told(*words, "--seeds", "9..1")
     assert refused.returncode == 2
     assert "seeds '9..1' are none" in refused.stderr

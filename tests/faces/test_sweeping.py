@@ -1,6 +1,9 @@
 """What a sweep over many seeds finds, and how it says it."""
 
+import itertools
+import multiprocessing
 import re
+from random import Random
 
 import pytest
 
@@ -48,6 +51,23 @@ def dangerous() -> Pipeline:
     return p
 
 
+@daemon
+async def throws_for_ever(ctx: Context, dice: SendStream[int]) -> None:
+    """But for few seeds, which throw a six at once."""
+    if ctx.random.random() < 0.9:
+        async for _ in ctx.clock.every(1):
+            await dice.send(1)
+    await dice.send(6)
+
+
+def endless() -> Pipeline:
+    p = Pipeline("game")
+    p.add(throws_for_ever, name="throws")
+    p.add(fears_a_six, name="player")
+    p.connect("throws.dice", "player.dice", maxsize=1)
+    return p
+
+
 def below_sixteen(done: Simulated) -> None:
     thrown = [taken.item for taken in done.events]
     assert sum(thrown) < 16, f"{thrown} are too many"
@@ -76,6 +96,15 @@ def test_a_run_that_fails_is_broken_and_says_how() -> None:
     broken = {seed: simulate_seed(Sweep(f"{HERE}:dangerous"), seed).broken for seed in range(10)}
     assert any(said is not None and "ValueError: a six at" in said for said in broken.values())
     assert None in broken.values()
+
+
+def test_a_sweep_that_is_left_leaves_nobody_at_work_on_a_run_without_an_end() -> None:
+    before = set(multiprocessing.active_children())
+    seeds = (seed for seed in itertools.count() if Random(f"{seed}: life 0 of throws").random() >= 0.9)
+    verdicts = swept(Sweep(f"{HERE}:endless"), [next(seeds), 0, 1, 2], cores=2)
+    assert "a six at" in (next(verdicts).broken or "")
+    verdicts.close()  # type: ignore[attr-defined]
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_an_invariant_may_answer_that_it_is_false() -> None:

@@ -390,7 +390,7 @@ def sweep(target: str, overrides: tuple[str, ...], seeds: str, run_for_s: float 
             if verdict.broken is not None:
                 break
         else:
-            _print(f"{len(which)} seeds, {len(digests)} different runs, nothing broken\n")
+            _print(f"seeds {which[0]} to {which[-1]}: {len(digests)} runs that differ, nothing broken\n")
             return
     words = ["geartrain", "sweep", target, *(word for text in overrides for word in ("--set", text))]
     words += [] if run_for_s is None else ["--for", duration_text(run_for_s)]

@@ -65,24 +65,29 @@ def swept(sweep: Sweep, seeds: Sequence[int], cores: int | None = None) -> Itera
     workers = min(cores or os.cpu_count() or 1, len(seeds))
     # Begun anew, and not forked: what this process has loaded and opened is none of theirs.
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=fresh, initializer=_begin, initargs=(os.getpid(),)) as pool:
-        left = iter(seeds)
-        running: set[Future[Verdict]] = set()
-        try:
-            while True:
-                for seed in left:
-                    running.add(pool.submit(simulate_seed, sweep, seed))
-                    if len(running) >= workers * _AHEAD:
-                        break
-                if not running:
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, mp_context=fresh, initializer=_begin, initargs=(os.getpid(),))
+    left = iter(seeds)
+    running: set[Future[Verdict]] = set()
+    try:
+        while True:
+            for seed in left:
+                running.add(pool.submit(simulate_seed, sweep, seed))
+                if len(running) >= workers * _AHEAD:
+                    break
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for verdict in sorted((future.result() for future in done), key=lambda one: one.seed):
+                yield verdict
+                if verdict.broken is not None:
                     return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for verdict in sorted((future.result() for future in done), key=lambda one: one.seed):
-                    yield verdict
-                    if verdict.broken is not None:
-                        return
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        # What still runs may be without an end, and nobody wants to know any more.
+        if running:
+            for child in set(multiprocessing.active_children()) - others:
+                child.kill()
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin(parent: int) -> None:
