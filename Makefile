@@ -32,9 +32,8 @@ help: ## list the targets
 demo: $(call STAMP,run) ## run the main example
 	@$(BIN)/python examples/vision.py
 
-# Many tests wait for processes of theirs: twice as many workers as cores keep the cores at work.
 test: $(call STAMP,test) ## run all tests, on asyncio and on trio
-	@$(BIN)/python -m pytest -q -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: $(call STAMP,check) ## ruff, mypy --strict, and the plan of the house
 	@$(BIN)/ruff check .

@@ -228,7 +228,7 @@ async def test_who_waits_for_a_slow_source_is_well(anyio_backend: Loop, tmp_path
     pipeline.connect(source.out, sink.frames)
     # What is met last tells that all limits are over.
     pipeline.add(Lingers, name="last", config={"until": str(tmp_path / "never")})
-    observe(pipeline, deadlock="100ms", blocked="100ms")
+    observe(pipeline, deadlock="300ms", blocked="300ms")
     async with running(pipeline) as launcher:
         await told(launcher, FaultCode.APP_HUNG, of="last")
         assert codes(faults_in(launcher.brief.state)) == {FaultCode.APP_HUNG}
@@ -240,7 +240,7 @@ async def test_who_serves_calls_that_seldom_come_is_well(anyio_backend: Loop, tm
     pipeline.connect(seldom.svc, answers.calls)
     # What is met last tells that all limits are over.
     pipeline.add(Lingers, name="last", config={"until": str(tmp_path / "never")})
-    observe(pipeline, deadlock="100ms", blocked="100ms")
+    observe(pipeline, deadlock="300ms", blocked="300ms")
     async with running(pipeline) as launcher:
         await told(launcher, FaultCode.APP_HUNG, of="last")
         assert codes(faults_in(launcher.brief.state)) == {FaultCode.APP_HUNG}
