@@ -445,8 +445,8 @@ def _who_look_at_a_run(spec: PipelineSpec, targets: Mapping[str, Target]) -> Ite
     for daemon in spec.daemons:
         for name in () if daemon.command else needed_memories(targets[daemon.name]):
             said = (
-                "is what the processes of a run write down, and with in_process=True there are none; give it a "
-                "default, or leave the one or the other"
+                "is what the processes of a run write down, and in one process or in virtual time there are none; "
+                "give it a default, or leave the one or the other"
             )
             yield Fault(spec.file, f"daemons.{daemon.name}.{name}", said)
 
@@ -455,6 +455,7 @@ def _foreign_programs(spec: PipelineSpec) -> Iterator[Fault]:
     for daemon in spec.daemons:
         if daemon.command:
             said = (
-                "a foreign program needs a process of its own, and in_process=True has none; leave the one or the other"
+                "a foreign program needs a process of its own, and a run in one process or in virtual time has none; "
+                "leave the one or the other"
             )
             yield Fault(spec.file, f"daemons.{daemon.name}.command", said)
